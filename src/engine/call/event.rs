@@ -1,0 +1,387 @@
+//! All that can happen to a call ([`Event`]) and all that a call can do ([`Action`]).
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde_json::Value;
+
+use crate::engine::call::end::EndReason;
+use crate::engine::call::notice::Measure;
+use crate::engine::call::notice::Notice;
+use crate::engine::media::frame::Frame;
+use crate::engine::media::frame::SampleRate;
+
+/// One of the sixteen telephone keys (RFC 4733 §3.2, events 0–15).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Digit(char);
+
+impl Digit {
+    /// `0`–`9`, `*`, `#` or `A`–`D` in either case; `None` for anything else.
+    pub fn from_char(key: char) -> Option<Self> {
+        let key = key.to_ascii_uppercase();
+        matches!(key, '0'..='9' | '*' | '#' | 'A'..='D').then_some(Self(key))
+    }
+
+    /// The key as it is printed on a telephone.
+    pub const fn as_char(self) -> char {
+        self.0
+    }
+}
+
+/// By which way a digit reached us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DigitSource {
+    /// A `dtmf` message on a Twilio media websocket.
+    Twilio,
+}
+
+/// A piece of downlink audio, unique within its call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SegmentId(pub u32);
+
+/// A backend stream, unique within its call. One stream is one turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StreamId(pub u32);
+
+/// Why a leg is over, as seen by the leg.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LegEnd {
+    /// The caller hung up in the protocol's own way.
+    HungUp,
+    /// The transport broke without a goodbye.
+    Lost,
+    /// The peer broke its protocol; the text names the rule, for logs.
+    ProtocolError(&'static str),
+}
+
+/// What can happen to a call, audio aside (that goes through `Call::hear`).
+#[derive(Debug)]
+pub enum Event {
+    /// The caller pressed a key.
+    Digit(Digit, DigitSource),
+    /// The far end has played everything up to the end of this segment.
+    MarkReached(SegmentId),
+    /// The leg is over.
+    LegEnded(LegEnd),
+    /// The backend said something on a stream that the call opened.
+    Backend(StreamId, BackendEvent),
+    /// An operator, or a drain that ran out of time, ends the call.
+    Stop(EndReason),
+}
+
+/// What a backend stream says. Neutral of the API version; `io::backend` translates.
+#[derive(Debug)]
+pub enum BackendEvent {
+    /// Words so far; they may still change.
+    Interim {
+        /// The transcript so far.
+        text: String,
+    },
+    /// Words that will not change any more.
+    Final {
+        /// The transcript of this stretch of speech.
+        text: String,
+        /// Where the speech ended, measured from the first audio of this stream; some models leave it out.
+        end_offset: Option<Duration>,
+    },
+    /// The recogniser thinks the caller has stopped: send no more, half-close, and go on reading (facts §2.2).
+    EndOfUtterance,
+    /// A partial or the final answer.
+    Answer(Box<Answer>),
+    /// The stream is over: in order (`None`), or by a fault.
+    Closed(Option<Fault>),
+}
+
+/// Why a backend stream failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// The kind, by which the call decides what to do.
+    pub kind: FaultKind,
+    /// The server's own words, for logs.
+    pub message: String,
+}
+
+/// gRPC status codes as far as the call tells them apart (facts §9).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FaultKind {
+    /// We ended it ourselves.
+    Cancelled,
+    /// The request was wrong; the same again would be too.
+    InvalidArgument,
+    /// No answer in time.
+    DeadlineExceeded,
+    /// Agent, environment or page missing, often the wrong region.
+    NotFound,
+    /// Credentials lack a right, or the API is off.
+    PermissionDenied,
+    /// Quota.
+    ResourceExhausted,
+    /// The agent is not in a state to serve.
+    FailedPrecondition,
+    /// A concurrent change, or the recogniser's own limit.
+    Aborted,
+    /// Too much audio, or none for too long.
+    OutOfRange,
+    /// A fault of the server.
+    Internal,
+    /// The transport broke, or the server restarts.
+    Unavailable,
+    /// The token expired or the clock is wrong.
+    Unauthenticated,
+    /// Anything else.
+    Other,
+}
+
+impl FaultKind {
+    /// Every kind, so that each is a series from the start.
+    pub const ALL: [Self; 13] = [
+        Self::Cancelled,
+        Self::InvalidArgument,
+        Self::DeadlineExceeded,
+        Self::NotFound,
+        Self::PermissionDenied,
+        Self::ResourceExhausted,
+        Self::FailedPrecondition,
+        Self::Aborted,
+        Self::OutOfRange,
+        Self::Internal,
+        Self::Unavailable,
+        Self::Unauthenticated,
+        Self::Other,
+    ];
+
+    /// The metric label: the gRPC code's name in lower case.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Cancelled => "cancelled",
+            Self::InvalidArgument => "invalid_argument",
+            Self::DeadlineExceeded => "deadline_exceeded",
+            Self::NotFound => "not_found",
+            Self::PermissionDenied => "permission_denied",
+            Self::ResourceExhausted => "resource_exhausted",
+            Self::FailedPrecondition => "failed_precondition",
+            Self::Aborted => "aborted",
+            Self::OutOfRange => "out_of_range",
+            Self::Internal => "internal",
+            Self::Unavailable => "unavailable",
+            Self::Unauthenticated => "unauthenticated",
+            Self::Other => "other",
+        }
+    }
+}
+
+/// What an agent answers in one response of a turn.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Answer {
+    /// `None` for the FINAL response; for a PARTIAL, whether a later response may cut it short (`allow_cancellation`).
+    pub partial: Option<Cancellation>,
+    /// Speech for all the messages together; empty when the agent said nothing or `mixed_audio` carries it.
+    pub output_audio: Audio,
+    /// Everything else, in the agent's order.
+    pub messages: Vec<Message>,
+    /// What the agent took as the caller's input: transcript, text, event or digits.
+    pub query: String,
+    /// How the agent understood it.
+    pub match_kind: MatchKind,
+    /// The name of the intent, empty if none.
+    pub intent: String,
+    /// The page that is current after this turn, empty if unknown.
+    pub page: String,
+    /// The agent's settings for what comes next.
+    pub settings: AgentSettings,
+}
+
+/// Whether a PARTIAL answer may be cut when a later response arrives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cancellation {
+    /// It is heard to its end.
+    Forbidden,
+    /// It may be cut.
+    Allowed,
+}
+
+/// Encoded audio as a backend sent it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Audio {
+    /// The bytes; they may begin with a RIFF header in any encoding (facts §7.2).
+    pub bytes: Bytes,
+    /// What the backend says they are. `None`: it did not say, so the request stands.
+    pub format: Option<AudioFormat>,
+}
+
+/// Encoding and rate of audio on its way to or from a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct AudioFormat {
+    /// How samples are written.
+    pub encoding: Encoding,
+    /// Samples per second.
+    pub rate: SampleRate,
+}
+
+/// How samples are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Encoding {
+    /// 16-bit signed, little endian.
+    Linear16,
+    /// G.711 mu-law.
+    Mulaw,
+    /// G.711 A-law.
+    Alaw,
+}
+
+/// How the agent understood the caller (`Match.match_type`, facts §13).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MatchKind {
+    /// Not said, or a kind that is of no concern here.
+    #[default]
+    Other,
+    /// An intent by its phrases.
+    Intent,
+    /// An event handler.
+    Event,
+    /// Nothing fits what was said.
+    NoMatch,
+    /// Nothing was said.
+    NoInput,
+}
+
+/// One message of an answer (facts §13).
+#[derive(Clone, Debug, PartialEq)]
+pub enum Message {
+    /// Words; their sound is in [`Answer::output_audio`].
+    Text {
+        /// What is said.
+        text: String,
+        /// `allow_playback_interruption`.
+        interruptible: bool,
+    },
+    /// A clip to fetch; not part of [`Answer::output_audio`].
+    PlayAudio {
+        /// `https://` or `gs://`.
+        uri: String,
+        /// `allow_playback_interruption`.
+        interruptible: bool,
+    },
+    /// Speech and clips in order, played instead of [`Answer::output_audio`].
+    MixedAudio(Vec<MixedSegment>),
+    /// Any JSON, for the application or for us.
+    Payload(Value),
+    /// The caller is to be connected to a person.
+    LiveAgentHandoff(Value),
+    /// The call is to be transferred to this number (E.164).
+    TransferCall(String),
+    /// The agent is done: hang up once everything has been heard.
+    EndInteraction,
+    /// The conversation reached its goal; for analytics.
+    ConversationSuccess(Value),
+    /// A message that this gateway has no use for, by its field name.
+    Unsupported(&'static str),
+}
+
+/// One piece of a `mixed_audio` message.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MixedSegment {
+    /// Bytes, or where to fetch them.
+    pub content: MixedContent,
+    /// `allow_playback_interruption`.
+    pub interruptible: bool,
+}
+
+/// What a piece of a `mixed_audio` message holds.
+#[derive(Clone, Debug, PartialEq)]
+pub enum MixedContent {
+    /// The audio itself, in the answer's encoding.
+    Audio(Bytes),
+    /// Where to fetch it.
+    Uri(String),
+}
+
+/// What the current page asks of the gateway (`QueryResult.advanced_settings`); `None` where it asks nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AgentSettings {
+    /// How long a caller may be silent.
+    pub no_speech_timeout: Option<Duration>,
+    /// How digits are collected.
+    pub dtmf: Option<DtmfSettings>,
+}
+
+/// How the current page collects digits (facts §5.1).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DtmfSettings {
+    /// Whether the page takes digits at all.
+    pub enabled: bool,
+    /// This many digits end the collection.
+    pub max_digits: Option<u32>,
+    /// This key ends the collection and is not part of the digits.
+    pub finish_digit: Option<Digit>,
+    /// The longest pause between two digits.
+    pub interdigit_timeout: Option<Duration>,
+}
+
+/// What the call asks the world to do.
+#[derive(Debug)]
+pub enum Action<'a> {
+    /// Send this frame to the caller now.
+    Play(&'a Frame),
+    /// Ask the far end to say when everything sent so far has been played.
+    Mark(SegmentId),
+    /// Throw away what has been sent and is not yet played, and whatever encoder state belongs to it.
+    Clear,
+    /// Open a backend stream.
+    Open(OpenTurn),
+    /// Send these bytes on a stream, in the uplink's encoding.
+    SendAudio(StreamId, &'a [u8]),
+    /// Say on this stream that no more input comes; answers are still awaited.
+    HalfClose(StreamId),
+    /// Give this stream up; nothing more is expected of it.
+    Cancel(StreamId),
+    /// Something an operator, a log or a phone page wants to know.
+    Tell(Notice),
+    /// A number for the metrics.
+    Measure(Measure),
+    /// The call is over. The last action; said exactly once.
+    End(EndReason),
+}
+
+/// A stream to open, which is a turn to begin.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OpenTurn {
+    /// Its name within the call.
+    pub stream: StreamId,
+    /// The caller's input.
+    pub input: TurnInput,
+}
+
+/// The caller's input of one turn.
+#[derive(Clone, Debug, PartialEq)]
+pub enum TurnInput {
+    /// Speech, which follows by [`Action::SendAudio`].
+    Speech {
+        /// How the bytes are written.
+        format: AudioFormat,
+        /// When the caller may be heard over the prompt.
+        barge_in: BargeInWindow,
+    },
+    /// Words.
+    Text(String),
+    /// An event by name.
+    Event(String),
+    /// An intent by its resource name.
+    Intent(String),
+    /// Digits, without the key that finished them.
+    Dtmf {
+        /// The digits.
+        digits: String,
+        /// The key that finished them.
+        finish_digit: Option<Digit>,
+    },
+}
+
+/// `BargeInConfig`, measured in the stream's own audio from its first byte (facts §4).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BargeInWindow {
+    /// Up to here speech is not detected at all.
+    pub no_barge_in: Duration,
+    /// Up to here silence is no "no input".
+    pub total: Duration,
+}

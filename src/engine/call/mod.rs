@@ -1,0 +1,4 @@
+//! One call (work in progress).
+pub mod end;
+pub mod event;
+pub mod notice;

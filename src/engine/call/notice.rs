@@ -1,0 +1,218 @@
+//! What a call tells those who watch it: notices (words and decisions, for operators, logs and the phone page) and
+//! measures (numbers, for the metrics).
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::engine::call::event::FaultKind;
+use crate::engine::call::event::SegmentId;
+
+/// Something that happened in a call, as its watchers read it. Serialised with a `type` and its own fields.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Notice {
+    /// A turn began.
+    TurnStarted {
+        /// `speech`, `text`, `event`, `intent` or `dtmf`.
+        input: TurnKind,
+    },
+    /// Words so far.
+    Interim {
+        /// The transcript so far.
+        text: String,
+    },
+    /// Words for good.
+    Final {
+        /// The transcript.
+        text: String,
+    },
+    /// What the agent says, in words.
+    AgentText {
+        /// The words.
+        text: String,
+        /// Whether more follows in this turn.
+        partial: bool,
+    },
+    /// A piece of the agent's speech is over.
+    Playback {
+        /// Which piece.
+        segment: u32,
+        /// How it ended.
+        outcome: SegmentOutcome,
+        /// How much of it was heard.
+        heard_ms: u64,
+    },
+    /// The caller took the floor.
+    BargeIn {
+        /// How much of the prompt had been heard.
+        heard_ms: u64,
+    },
+    /// The caller pressed a key.
+    Dtmf {
+        /// The key.
+        digit: char,
+    },
+    /// From the caller's end of speech to the agent's first audio.
+    TurnLatency {
+        /// Milliseconds.
+        latency_ms: u64,
+    },
+    /// The agent sent a message for the application.
+    Payload {
+        /// Its JSON.
+        payload: serde_json::Value,
+    },
+    /// The agent asks to connect the caller elsewhere.
+    Transfer {
+        /// The number, or nothing for a hand-off to whoever the gateway is configured to reach.
+        to: Option<String>,
+        /// What the agent sends along.
+        metadata: serde_json::Value,
+    },
+    /// The conversation reached its goal.
+    ConversationSuccess {
+        /// What the agent sends along.
+        metadata: serde_json::Value,
+    },
+    /// The agent sent something this gateway has no use for.
+    Unsupported {
+        /// The message's field name.
+        message: String,
+    },
+    /// A backend stream failed.
+    BackendFault {
+        /// The kind.
+        #[serde(serialize_with = "fault_label")]
+        fault: FaultKind,
+        /// The server's own words.
+        message: String,
+    },
+}
+
+fn fault_label<S: serde::Serializer>(fault: &FaultKind, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(fault.label())
+}
+
+/// What kind of input a turn carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TurnKind {
+    /// The caller's voice.
+    Speech,
+    /// Words.
+    Text,
+    /// An event by name.
+    Event,
+    /// An intent by name.
+    Intent,
+    /// Keys.
+    Dtmf,
+}
+
+impl TurnKind {
+    /// Every kind, so that each is a series from the start.
+    pub const ALL: [Self; 5] = [
+        Self::Speech,
+        Self::Text,
+        Self::Event,
+        Self::Intent,
+        Self::Dtmf,
+    ];
+
+    /// The metric label.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Speech => "speech",
+            Self::Text => "text",
+            Self::Event => "event",
+            Self::Intent => "intent",
+            Self::Dtmf => "dtmf",
+        }
+    }
+}
+
+/// How a turn ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TurnResult {
+    /// The agent answered.
+    Answered,
+    /// The agent answered that it did not understand.
+    NoMatch,
+    /// The agent answered that it heard nothing.
+    NoInput,
+    /// We gave it up.
+    Cancelled,
+    /// The backend failed.
+    Failed,
+}
+
+impl TurnResult {
+    /// Every result, so that each is a series from the start.
+    pub const ALL: [Self; 5] = [
+        Self::Answered,
+        Self::NoMatch,
+        Self::NoInput,
+        Self::Cancelled,
+        Self::Failed,
+    ];
+
+    /// The metric label.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Answered => "answered",
+            Self::NoMatch => "no_match",
+            Self::NoInput => "no_input",
+            Self::Cancelled => "cancelled",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// How a segment ended: exactly one of these.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SegmentOutcome {
+    /// Heard to its end.
+    Played,
+    /// Cut while it was being heard.
+    Cut,
+    /// Never begun.
+    Dropped,
+    /// Sent to its end, but the far end never confirmed it.
+    Unknown,
+}
+
+/// A number for the metrics.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Measure {
+    /// A turn ended.
+    Turn(TurnKind, TurnResult),
+    /// From the caller's end of speech to the agent's first audio.
+    TurnLatency(Duration),
+    /// From the start of the call to the agent's first audio.
+    AnswerToFirstAudio(Duration),
+    /// The caller took the floor; how long from the decision to the last frame of the prompt.
+    BargeIn(Duration),
+    /// The caller's speech was over a segment that may not be interrupted.
+    BargeInRefused,
+    /// Caller audio that no stream ever got, though the agent should have been listening.
+    Unheard(Duration),
+    /// Audio thrown away because something was full.
+    AudioDropped(Direction, Duration),
+    /// How late a tick of the playout was.
+    TickLateness(Duration),
+    /// A digit was taken.
+    Digit(crate::engine::call::event::DigitSource),
+    /// A segment ended.
+    Segment(SegmentId, SegmentOutcome),
+}
+
+/// Which way audio goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Direction {
+    /// Caller to agent.
+    Uplink,
+    /// Agent to caller.
+    Downlink,
+}

@@ -1,0 +1,12 @@
+//! Sound as numbers. Nothing here knows what a call is.
+//!
+//! Inside the engine audio is 16-bit linear PCM, mono, at the leg's rate. Codecs translate at the two ends: at the
+//! leg (what the telephone speaks) and at the backend (what the agent hears and speaks).
+
+pub mod frame;
+pub mod g711;
+pub mod l16;
+pub mod resample;
+pub mod ring;
+pub mod vad;
+pub mod wav;

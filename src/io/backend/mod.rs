@@ -1,0 +1,70 @@
+//! The seam between a call and the service that answers it.
+//!
+//! A [`Backend`] is one configured agent, shared by all its calls; a [`Session`] is one conversation with it; a
+//! [`TurnStream`] is one turn. Opening never waits and never fails: whatever goes wrong arrives as
+//! [`BackendEvent::Closed`], exactly once per stream, always last.
+
+use std::collections::BTreeMap;
+
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+
+use crate::engine::call::event::BackendEvent;
+use crate::engine::call::event::OpenTurn;
+use crate::engine::call::event::StreamId;
+use crate::engine::media::ring;
+
+/// Bytes on the way to one backend stream: 2 s of 16 kHz linear PCM, four times that of mu-law.
+pub const UPLINK_CAPACITY_BYTES: usize = 64_000;
+
+/// What a backend should know of a new conversation.
+#[derive(Clone, Debug, Default)]
+pub struct SessionStart {
+    /// The session id: unique per call, at most 36 ASCII characters (facts §11.1).
+    pub id: String,
+    /// Who calls; may be empty.
+    pub caller: String,
+    /// Who was dialled; may be empty.
+    pub dialled: String,
+    /// The ingress by which the call came.
+    pub ingress: &'static str,
+    /// Session parameters for the agent.
+    pub parameters: BTreeMap<String, String>,
+}
+
+/// One configured agent.
+pub trait Backend: Send + Sync {
+    /// Begins a conversation. Sends nothing yet.
+    fn session(&self, start: SessionStart) -> Box<dyn Session>;
+}
+
+/// One conversation with an agent.
+pub trait Session: Send {
+    /// Opens a stream for one turn, whose events come over `events` under the turn's stream id.
+    fn open(
+        &mut self,
+        turn: OpenTurn,
+        events: mpsc::Sender<(StreamId, BackendEvent)>,
+    ) -> TurnStream;
+}
+
+/// A turn that is under way. Dropping it cancels the stream.
+pub struct TurnStream {
+    /// Where the caller's audio goes; `None` once half-closed, and for turns without audio. Dropping it half-closes.
+    pub audio: Option<ring::Sender<u8>>,
+    /// The task that runs the stream.
+    task: AbortHandle,
+}
+
+impl TurnStream {
+    /// A turn that `task` runs.
+    pub fn new(audio: Option<ring::Sender<u8>>, task: AbortHandle) -> Self {
+        Self { audio, task }
+    }
+}
+
+impl Drop for TurnStream {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}

@@ -1,0 +1,1 @@
+//! Ingresses: adapters that turn a protocol into legs.

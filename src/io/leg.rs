@@ -1,0 +1,137 @@
+//! The seam between an ingress and a call: what every protocol's leg looks like from inside.
+//!
+//! Two lock-free rings join them. Control items travel in the same ring as audio, so their order is the order in which
+//! things happened; audio leaves [`CONTROL_RESERVE`] places free, so that a flood of audio never hides a hang-up.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::engine::call::event::Digit;
+use crate::engine::call::event::DigitSource;
+use crate::engine::call::event::LegEnd;
+use crate::engine::call::event::SegmentId;
+use crate::engine::media::frame::Frame;
+use crate::engine::media::frame::SampleRate;
+use crate::engine::media::ring;
+
+/// Frames on the way to the call: 640 ms, far more than a healthy task ever lets wait.
+pub const INPUT_CAPACITY: usize = 32 + CONTROL_RESERVE;
+/// Frames on the way to the caller: the pace is the engine's, so these only bridge one busy moment of the socket.
+pub const OUTPUT_CAPACITY: usize = 16 + CONTROL_RESERVE;
+/// Places that audio leaves free.
+pub const CONTROL_RESERVE: usize = 16;
+
+/// Which kind of ingress a call came by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum IngressKind {
+    /// A Twilio-style media websocket.
+    Twilio,
+}
+
+impl IngressKind {
+    /// Every kind, so that each is a series from the start.
+    pub const ALL: [Self; 1] = [Self::Twilio];
+
+    /// The metric label and the word in configuration.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Twilio => "twilio",
+        }
+    }
+}
+
+/// What an ingress knows of a call before the first sample.
+#[derive(Clone, Debug)]
+pub struct LegInfo {
+    /// Which kind of ingress.
+    pub ingress: IngressKind,
+    /// The peer's own name for the call (Twilio: the CallSid), for finding it again.
+    pub external_id: String,
+    /// Who calls, as the peer wrote it; may be empty.
+    pub from: String,
+    /// Who was dialled, as the peer wrote it; may be empty.
+    pub to: String,
+    /// Parameters that the route allows to reach the agent.
+    pub parameters: BTreeMap<String, String>,
+    /// The rate at which the leg speaks to the engine.
+    pub rate: SampleRate,
+    /// How far playout may run ahead of real time because the far end buffers; zero where it does not.
+    pub lead: Duration,
+    /// Whether the far end answers [`LegOutput::Mark`].
+    pub confirms_playout: bool,
+}
+
+/// What a leg tells its call.
+#[derive(Clone, Copy, Debug)]
+pub enum LegInput {
+    /// Caller audio, decoded.
+    Audio(Frame),
+    /// The caller pressed a key.
+    Digit(Digit, DigitSource),
+    /// Everything before this mark has been played (or thrown away by [`LegOutput::Clear`]: the call knows which).
+    MarkReached(SegmentId),
+    /// The leg is over; nothing follows.
+    Ended(LegEnd),
+}
+
+/// What a call asks of its leg.
+#[derive(Clone, Copy, Debug)]
+pub enum LegOutput {
+    /// Agent audio, to be sent now.
+    Audio(Frame),
+    /// Ask the far end to say when everything sent so far has been played.
+    Mark(SegmentId),
+    /// Throw away what the far end has not played yet, and reset the encoder.
+    Clear,
+    /// End the leg in the protocol's own way, once everything before this has been sent.
+    HangUp,
+}
+
+/// The call's side of a leg.
+pub struct Leg {
+    /// What is known of it.
+    pub info: LegInfo,
+    /// From the caller. The ring's end without [`LegInput::Ended`] means that the leg's task is gone.
+    pub input: ring::Receiver<LegInput>,
+    /// To the caller.
+    pub output: ring::Sender<LegOutput>,
+}
+
+/// The ingress's side of a leg.
+pub struct LegPort {
+    /// To the call.
+    pub input: ring::Sender<LegInput>,
+    /// From the call. The ring's end without [`LegOutput::HangUp`] means that the call is gone: hang up too.
+    pub output: ring::Receiver<LegOutput>,
+}
+
+impl LegPort {
+    /// Hands caller audio over; `false` if there was no room and it is lost (to be counted by the caller).
+    #[must_use]
+    pub fn push_audio(&mut self, frame: Frame) -> bool {
+        self.input.free() > CONTROL_RESERVE && self.input.push(LegInput::Audio(frame)).is_ok()
+    }
+
+    /// Hands a control item over; `false` if even the reserve is used up, which a flood alone can do.
+    #[must_use]
+    pub fn push_control(&mut self, item: LegInput) -> bool {
+        self.input.push(item).is_ok()
+    }
+}
+
+/// Both sides of a new leg.
+pub fn leg(info: LegInfo) -> (Leg, LegPort) {
+    let (input_sender, input_receiver) = ring::ring(INPUT_CAPACITY);
+    let (output_sender, output_receiver) = ring::ring(OUTPUT_CAPACITY);
+    let call_side = Leg {
+        info,
+        input: input_receiver,
+        output: output_sender,
+    };
+    let ingress_side = LegPort {
+        input: input_sender,
+        output: output_receiver,
+    };
+    (call_side, ingress_side)
+}

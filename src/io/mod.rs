@@ -1,0 +1,9 @@
+//! The world, thin: sockets, clocks, tasks and files. Nothing here decides what a call should do; that is the engine's.
+//!
+//! - [`leg`] and [`backend`] are the two seams: what an ingress hands over, and what an agent's service looks like.
+//! - [`driver`] turns one call: it moves frames and events into the engine and carries out its actions.
+//! - [`calls`] knows every call: admission, registry, drain.
+
+pub mod backend;
+pub mod ingress;
+pub mod leg;
