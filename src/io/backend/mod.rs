@@ -12,13 +12,14 @@ use tokio::task::AbortHandle;
 use crate::engine::call::event::BackendEvent;
 use crate::engine::call::event::OpenTurn;
 use crate::engine::call::event::StreamId;
+use crate::engine::media::codec::AudioFormat;
 use crate::engine::media::ring;
 
 /// Bytes on the way to one backend stream: 2 s of 16 kHz linear PCM, four times that of mu-law.
 pub const UPLINK_CAPACITY_BYTES: usize = 64_000;
 
 /// What a backend should know of a new conversation.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct SessionStart {
     /// The session id: unique per call, at most 36 ASCII characters (facts §11.1).
     pub id: String,
@@ -30,6 +31,8 @@ pub struct SessionStart {
     pub ingress: &'static str,
     /// Session parameters for the agent.
     pub parameters: BTreeMap<String, String>,
+    /// How the agent's speech is asked for.
+    pub output: AudioFormat,
 }
 
 /// One configured agent.
