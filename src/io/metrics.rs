@@ -254,15 +254,6 @@ impl SegmentOutcome {
     }
 }
 
-impl Direction {
-    const fn label(self) -> &'static str {
-        match self {
-            Self::Uplink => "uplink",
-            Self::Downlink => "downlink",
-        }
-    }
-}
-
 const fn source_label(source: DigitSource) -> &'static str {
     match source {
         DigitSource::Twilio => "twilio",
