@@ -4,15 +4,23 @@
 //! [`TurnStream`] is one turn. Opening never waits and never fails: whatever goes wrong arrives as
 //! [`BackendEvent::Closed`], exactly once per stream, always last.
 
+pub mod auth;
+pub mod cx;
+pub mod endpoint;
+pub mod pool;
+
 use std::collections::BTreeMap;
 
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
+use tokio_util::sync::CancellationToken;
 
+use crate::engine::media::codec::AudioFormat;
 use crate::engine::call::event::BackendEvent;
+use crate::engine::media::codec::Encoding;
 use crate::engine::call::event::OpenTurn;
 use crate::engine::call::event::StreamId;
-use crate::engine::media::codec::AudioFormat;
+use crate::engine::media::frame::SampleRate;
 use crate::engine::media::ring;
 
 /// Bytes on the way to one backend stream: 2 s of 16 kHz linear PCM, four times that of mu-law.
@@ -31,8 +39,25 @@ pub struct SessionStart {
     pub ingress: &'static str,
     /// Session parameters for the agent.
     pub parameters: BTreeMap<String, String>,
-    /// How the agent's speech is asked for.
+    /// The agent's speech as the leg takes it best: mu-law for 8 kHz legs, linear at 16 kHz for wider ones.
     pub output: AudioFormat,
+}
+
+impl Default for SessionStart {
+    /// A conversation of which nothing is known, with a telephone's audio.
+    fn default() -> Self {
+        Self {
+            id: String::new(),
+            caller: String::new(),
+            dialled: String::new(),
+            ingress: "",
+            parameters: BTreeMap::new(),
+            output: AudioFormat {
+                encoding: Encoding::Mulaw,
+                rate: SampleRate::HZ_8000,
+            },
+        }
+    }
 }
 
 /// One configured agent.
@@ -55,6 +80,8 @@ pub trait Session: Send {
 pub struct TurnStream {
     /// Where the caller's audio goes; `None` once half-closed, and for turns without audio. Dropping it half-closes.
     pub audio: Option<ring::Sender<u8>>,
+    /// Set before `audio` goes, so that whoever reads its end can tell a cancelled turn from a half-closed one.
+    cancelled: CancellationToken,
     /// The task that runs the stream.
     task: AbortHandle,
 }
@@ -62,12 +89,24 @@ pub struct TurnStream {
 impl TurnStream {
     /// A turn that `task` runs.
     pub fn new(audio: Option<ring::Sender<u8>>, task: AbortHandle) -> Self {
-        Self { audio, task }
+        Self {
+            audio,
+            cancelled: CancellationToken::new(),
+            task,
+        }
+    }
+
+    /// The same turn, which cancels this token when it is dropped, before its audio ends.
+    pub fn cancelling(self, cancelled: CancellationToken) -> Self {
+        let mut turn = self;
+        turn.cancelled = cancelled;
+        turn
     }
 }
 
 impl Drop for TurnStream {
     fn drop(&mut self) {
+        self.cancelled.cancel();
         self.task.abort();
     }
 }
