@@ -12,15 +12,16 @@ use super::Greeting;
 use super::Route;
 use super::Twilio;
 use super::Uplink;
+use crate::io::leg::IngressKind;
 
 impl Display for Config {
     fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
         writeln!(f, "[http]")?;
-        writeln!(f, "listen = {}", quoted(self.http.listen))?;
+        writeln!(f, "listen = {}", quoted(&self.http.listen))?;
         optional(f, "public_url", self.http.public_url.as_ref())?;
 
         writeln!(f, "\n[admin]")?;
-        writeln!(f, "listen = {}", quoted(self.admin.listen))?;
+        writeln!(f, "listen = {}", quoted(&self.admin.listen))?;
 
         writeln!(f, "\n[limits]")?;
         writeln!(f, "calls = {}", self.limits.calls)?;
@@ -77,14 +78,14 @@ fn twilio(f: &mut Formatter<'_>, twilio: &Twilio) -> std::fmt::Result {
 fn route(f: &mut Formatter<'_>, route: &Route) -> std::fmt::Result {
     writeln!(f, "\n[[routes]]")?;
     writeln!(f, "name = {}", quoted(&route.name))?;
-    optional(f, "ingress", route.ingress.map(|kind| kind.label()))?;
+    optional(f, "ingress", route.ingress.map(IngressKind::label))?;
     optional(f, "to", route.to.as_ref())?;
     optional(f, "from", route.from.as_ref())?;
     writeln!(f, "agent = {}", quoted(&route.agent))
 }
 
 fn agent(f: &mut Formatter<'_>, name: &str, agent: &Agent) -> std::fmt::Result {
-    writeln!(f, "\n[agents.{}]", quoted(name))?;
+    writeln!(f, "\n[agents.{}]", quoted(&name))?;
     writeln!(f, "kind = {}", word(&AgentKind::WORDS, agent.kind))?;
     writeln!(f, "name = {}", quoted(&agent.name))?;
     optional(f, "environment", agent.environment.as_ref())?;
@@ -111,18 +112,18 @@ fn agent(f: &mut Formatter<'_>, name: &str, agent: &Agent) -> std::fmt::Result {
 
 fn optional(f: &mut Formatter<'_>, key: &str, value: Option<impl Display>) -> std::fmt::Result {
     match value {
-        Some(value) => writeln!(f, "{key} = {}", quoted(value)),
+        Some(value) => writeln!(f, "{key} = {}", quoted(&value)),
         None => Ok(()),
     }
 }
 
 /// A TOML string.
-fn quoted(text: impl Display) -> String {
+fn quoted(text: &impl Display) -> String {
     toml::Value::String(text.to_string()).to_string()
 }
 
 fn time(duration: Duration) -> String {
-    quoted(humantime::format_duration(duration))
+    quoted(&humantime::format_duration(duration))
 }
 
 fn word<T: PartialEq>(words: &[(&'static str, T)], value: T) -> String {
@@ -130,5 +131,5 @@ fn word<T: PartialEq>(words: &[(&'static str, T)], value: T) -> String {
         .iter()
         .find(|(_, candidate)| *candidate == value)
         .expect("every variant has its word");
-    quoted(word)
+    quoted(&word)
 }
