@@ -1,1 +1,4 @@
 //! Tandem.
+
+#[cfg(feature = "local-agent")]
+pub mod local_agent;
