@@ -81,11 +81,20 @@ impl Admin {
         sender.send(News::Found(id.clone())).await?;
         let path = format!("/v1/calls/{id}/events");
         // No time limit: the events last as long as the call.
-        let response = self.http.get(self.base.join(&path)?).send().await?.error_for_status()?;
+        let response = self
+            .http
+            .get(self.base.join(&path)?)
+            .send()
+            .await?
+            .error_for_status()?;
         let mut pieces = response.bytes_stream();
         let mut reader = EventReader::default();
         while let Some(piece) = pieces.next().await {
-            for event in reader.read(&piece?).iter().filter_map(|data| gateway_event::parse(data)) {
+            for event in reader
+                .read(&piece?)
+                .iter()
+                .filter_map(|data| gateway_event::parse(data))
+            {
                 sender.send(News::Event(event)).await?;
             }
         }
@@ -94,8 +103,16 @@ impl Admin {
 
     async fn find(&self, call_sid: &str, sender: &mpsc::Sender<News>) -> Result<String> {
         for _ in 0..LOOKS {
-            let list: Calls = self.get("/v1/calls").await?.json().await.context("/v1/calls is not the list we know")?;
-            let ours = list.calls.into_iter().find(|call| call.external_id.as_deref() == Some(call_sid));
+            let list: Calls = self
+                .get("/v1/calls")
+                .await?
+                .json()
+                .await
+                .context("/v1/calls is not the list we know")?;
+            let ours = list
+                .calls
+                .into_iter()
+                .find(|call| call.external_id.as_deref() == Some(call_sid));
             if let Some(call) = ours {
                 return Ok(call.id);
             }
@@ -108,6 +125,8 @@ impl Admin {
     async fn get(&self, path: &str) -> Result<reqwest::Response> {
         let url = self.base.join(path)?;
         let response = self.http.get(url.clone()).timeout(TIMEOUT).send().await;
-        response.and_then(reqwest::Response::error_for_status).with_context(|| format!("{url} gives no answer"))
+        response
+            .and_then(reqwest::Response::error_for_status)
+            .with_context(|| format!("{url} gives no answer"))
     }
 }

@@ -67,8 +67,15 @@ impl Ending {
     /// What was wrong with it, as a sentence.
     pub(crate) fn fault(&self) -> Option<String> {
         match self {
-            Self::HungUp | Self::Closed { code: None | Some(1000), .. } => None,
-            Self::Closed { code: Some(code), reason } => Some(format!("the gateway closed the websocket: {code} {reason}")),
+            Self::HungUp
+            | Self::Closed {
+                code: None | Some(1000),
+                ..
+            } => None,
+            Self::Closed {
+                code: Some(code),
+                reason,
+            } => Some(format!("the gateway closed the websocket: {code} {reason}")),
             Self::Lost(why) => Some(format!("the line broke: {why}")),
         }
     }
@@ -114,10 +121,17 @@ struct Call {
 }
 
 /// Makes the call and holds it to its end.
-pub(crate) async fn hold(plan: Plan, timeline: Timeline, http: &reqwest::Client) -> Result<Outcome, SetupError> {
+pub(crate) async fn hold(
+    plan: Plan,
+    timeline: Timeline,
+    http: &reqwest::Client,
+) -> Result<Outcome, SetupError> {
     let ids = CallIds::fresh();
     let call_sid = ids.call.clone();
-    let mut news = plan.admin.as_ref().map(|admin| admin.follow(call_sid.clone()));
+    let mut news = plan
+        .admin
+        .as_ref()
+        .map(|admin| admin.follow(call_sid.clone()));
     let dialled = Instant::now();
     let line = Line::place(&plan.target, &plan.placing, ids, http).await?;
     let set_up = dialled.elapsed();
@@ -130,29 +144,58 @@ pub(crate) async fn hold(plan: Plan, timeline: Timeline, http: &reqwest::Client)
         told: Told::default(),
         complaints: Vec::new(),
     };
-    timeline.line(&format!("call {call_sid} is up, {} after dialling", crate::stats::ms(set_up)), Duration::ZERO);
+    timeline.line(
+        &format!(
+            "call {call_sid} is up, {} after dialling",
+            crate::stats::ms(set_up)
+        ),
+        Duration::ZERO,
+    );
     let ending = call.run(&mut news, plan.interruptible).await;
     let lasted = call.started.elapsed();
     timeline.line(&call.describe_ending(&ending), lasted);
-    let after = call.line.after_call(http, lasted).await.map_err(|error| error.to_string());
+    let after = call
+        .line
+        .after_call(http, lasted)
+        .await
+        .map_err(|error| error.to_string());
     call.print_after(&after);
     call.read_last_news(&mut news).await;
 
     let gateway_ended = matches!(ending, Ending::Closed { .. });
-    let script = call.dialogue.end(gateway_ended, call.told.end_reason.as_deref());
+    let script = call
+        .dialogue
+        .end(gateway_ended, call.told.end_reason.as_deref());
     let (tally, far_end, recording) = call.handset.hang_up();
     if let (Some(recording), Some(path)) = (recording, plan.record) {
         match recording.write(&path) {
-            Ok(()) => print(&format!("recorded in {}: caller left, agent as heard right", path.display())),
+            Ok(()) => print(&format!(
+                "recorded in {}: caller left, agent as heard right",
+                path.display()
+            )),
             Err(error) => print(&format!("{} was not written: {error:#}", path.display())),
         }
     }
-    Ok(Outcome { set_up, lasted, ending, script, tally, far_end, told: call.told, complaints: call.complaints, after })
+    Ok(Outcome {
+        set_up,
+        lasted,
+        ending,
+        script,
+        tally,
+        far_end,
+        told: call.told,
+        complaints: call.complaints,
+        after,
+    })
 }
 
 impl Call {
     /// The loop. Time first, since a late frame is a fault of ours; then the line; the gateway's news can wait.
-    async fn run(&mut self, news: &mut Option<mpsc::Receiver<News>>, interruptible: bool) -> Ending {
+    async fn run(
+        &mut self,
+        news: &mut Option<mpsc::Receiver<News>>,
+        interruptible: bool,
+    ) -> Ending {
         let mut ticks = interval(TICK);
         // A late tick is made up for, as a telephone network would: the number of frames is the time.
         ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
@@ -186,7 +229,9 @@ impl Call {
         let tick = self.handset.tick(at);
         let mut messages: Vec<ToGateway> = tick.marks.into_iter().map(ToGateway::Mark).collect();
         messages.push(ToGateway::Frame(tick.frame));
-        tick.notes.iter().for_each(|note| self.timeline.note(note, at));
+        tick.notes
+            .iter()
+            .for_each(|note| self.timeline.note(note, at));
         let mut ending = None;
         for act in self.dialogue.next(&self.handset, at) {
             match act {
@@ -210,14 +255,18 @@ impl Call {
         match message {
             FromGateway::Audio(audio) => {
                 if self.handset.receive(audio).is_err() {
-                    self.complain("more than ten minutes of audio are waiting to be played".to_owned());
+                    self.complain(
+                        "more than ten minutes of audio are waiting to be played".to_owned(),
+                    );
                 }
             }
             FromGateway::Mark(name) => self.handset.mark(name),
             FromGateway::Clear => {
                 let (marks, notes) = self.handset.clear(at);
                 notes.iter().for_each(|note| self.timeline.note(note, at));
-                return self.send(marks.into_iter().map(ToGateway::Mark).collect()).await;
+                return self
+                    .send(marks.into_iter().map(ToGateway::Mark).collect())
+                    .await;
             }
             FromGateway::Improper(what) => self.complain(what),
             FromGateway::Closed { code, reason } => return Some(Ending::Closed { code, reason }),
@@ -241,9 +290,13 @@ impl Call {
     fn learn(&mut self, news: News) -> Option<Ending> {
         let at = self.started.elapsed();
         match news {
-            News::Found(id) if self.timeline == Timeline::Verbose => self.timeline.line(&format!("the gateway calls it {id}"), at),
+            News::Found(id) if self.timeline == Timeline::Verbose => self
+                .timeline
+                .line(&format!("the gateway calls it {id}"), at),
             News::Found(_) => {}
-            News::Silent(why) => self.timeline.line(&format!("no events from the gateway: {why}"), at),
+            News::Silent(why) => self
+                .timeline
+                .line(&format!("no events from the gateway: {why}"), at),
             News::Event(event) => {
                 self.timeline.event(&event, at);
                 self.keep(event);
@@ -269,7 +322,9 @@ impl Call {
     async fn read_last_news(&mut self, news: &mut Option<mpsc::Receiver<News>>) {
         let rest = async {
             while self.told.end_reason.is_none() {
-                let Some(news) = next_news(news).await else { break };
+                let Some(news) = next_news(news).await else {
+                    break;
+                };
                 self.learn(news);
             }
         };
@@ -279,7 +334,8 @@ impl Call {
 
     fn complain(&mut self, what: String) {
         if self.complaints.len() < COMPLAINTS {
-            self.timeline.line(&format!("IMPROPER: {what}"), self.started.elapsed());
+            self.timeline
+                .line(&format!("IMPROPER: {what}"), self.started.elapsed());
             self.complaints.push(what);
         }
     }
@@ -288,7 +344,9 @@ impl Call {
         match ending {
             Ending::HungUp => "caller hangs up".to_owned(),
             Ending::Closed { code, reason } => {
-                let code = code.map(|code| format!(" ({code} {reason})")).unwrap_or_default();
+                let code = code
+                    .map(|code| format!(" ({code} {reason})"))
+                    .unwrap_or_default();
                 format!("gateway closes the line{}", code.replace(" )", ")"))
             }
             Ending::Lost(why) => format!("the line broke: {why}"),
@@ -299,7 +357,12 @@ impl Call {
         let at = self.started.elapsed();
         match after {
             Err(why) => self.timeline.line(why, at),
-            Ok(verbs) => verbs.iter().for_each(|verb| self.timeline.line(&format!("then: {}", describe_verb(verb)), at)),
+            Ok(verbs) => {
+                for verb in verbs {
+                    self.timeline
+                        .line(&format!("then: {}", describe_verb(verb)), at);
+                }
+            }
         }
     }
 }

@@ -24,7 +24,11 @@ pub(crate) enum Step {
     /// Wait until the agent has said this.
     Hear { text: String, within: Duration },
     /// Say this and wait for its end.
-    Say { speech: Arc<Speech>, when: When, within: Duration },
+    Say {
+        speech: Arc<Speech>,
+        when: When,
+        within: Duration,
+    },
     /// Say this again and again from now on.
     Repeat(Arc<Speech>),
     /// Press these keys.
@@ -33,8 +37,6 @@ pub(crate) enum Step {
     Listen(Duration),
     /// Wait.
     Wait(Duration),
-    /// Wait until this moment of the call.
-    WaitUntil(Duration),
     /// Wait for the agent to end the call, for a reason that contains this.
     ExpectEnd { reason: String, within: Duration },
 }
@@ -88,6 +90,8 @@ pub(crate) struct Dialogue {
     /// What the agent has said and no `Hear` has matched yet, as [`plain`] text.
     unmatched: String,
     failure: Option<String>,
+    /// Hang up then, whatever is left to do.
+    hang_up_at: Option<Duration>,
 }
 
 enum Progress {
@@ -107,6 +111,15 @@ impl Dialogue {
             agent_spoke: false,
             unmatched: String::new(),
             failure: None,
+            hang_up_at: None,
+        }
+    }
+
+    /// The same, but over at this moment whatever is left to do.
+    pub(crate) fn until(self, moment: Option<Duration>) -> Self {
+        Self {
+            hang_up_at: moment,
+            ..self
         }
     }
 
@@ -118,12 +131,18 @@ impl Dialogue {
 
     /// What to do now.
     pub(crate) fn next(&mut self, handset: &Handset, at: Duration) -> Vec<Act> {
+        if self.hang_up_at.is_some_and(|moment| at >= moment) {
+            return vec![Act::HangUp];
+        }
         let mut acts = Vec::new();
         self.agent_spoke |= handset.agent_since().is_some() && !handset.is_speaking();
         self.timed.retain(|(moment, speech)| {
             let due = at >= *moment;
             if due {
-                acts.push(Act::Say { speech: Arc::clone(speech), repeated: false });
+                acts.push(Act::Say {
+                    speech: Arc::clone(speech),
+                    repeated: false,
+                });
             }
             !due
         });
@@ -153,17 +172,30 @@ impl Dialogue {
         }
         match self.steps.front() {
             None => ScriptEnd::Done,
-            Some(Step::ExpectEnd { reason: expected, .. }) if gateway_ended => match reason {
+            Some(Step::ExpectEnd {
+                reason: expected, ..
+            }) if gateway_ended => match reason {
                 _ if expected.is_empty() => ScriptEnd::Done,
                 Some(reason) if reason.contains(expected.as_str()) => ScriptEnd::Done,
-                Some(reason) => ScriptEnd::Failed(format!("the call ended with “{reason}”, not “{expected}”")),
-                None => ScriptEnd::Failed(format!("the call ended; the gateway did not tell that it was “{expected}”")),
+                Some(reason) => {
+                    ScriptEnd::Failed(format!("the call ended with “{reason}”, not “{expected}”"))
+                }
+                None => ScriptEnd::Failed(format!(
+                    "the call ended; the gateway did not tell that it was “{expected}”"
+                )),
             },
             Some(step) => ScriptEnd::Cut(step.to_string()),
         }
     }
 
-    fn take(&mut self, step: &Step, handset: &Handset, began: Duration, at: Duration, acts: &mut Vec<Act>) -> Progress {
+    fn take(
+        &mut self,
+        step: &Step,
+        handset: &Handset,
+        began: Duration,
+        at: Duration,
+        acts: &mut Vec<Act>,
+    ) -> Progress {
         let waited = at.saturating_sub(began);
         match step {
             Step::Hear { text, within } => {
@@ -171,26 +203,48 @@ impl Dialogue {
                     self.unmatched.drain(..end);
                     return Progress::Next;
                 }
-                self.give_up_after(*within, waited, || format!("the agent did not say “{text}” within {within:?}"), acts)
+                self.give_up_after(
+                    *within,
+                    waited,
+                    || format!("the agent did not say “{text}” within {within:?}"),
+                    acts,
+                )
             }
-            Step::Say { speech, when, within } => {
+            Step::Say {
+                speech,
+                when,
+                within,
+            } => {
                 if self.speaking {
                     return self.finish_speaking(handset);
                 }
                 if self.is_time(*when, speech, handset, waited, at) {
                     self.speaking = true;
-                    acts.push(Act::Say { speech: Arc::clone(speech), repeated: false });
+                    acts.push(Act::Say {
+                        speech: Arc::clone(speech),
+                        repeated: false,
+                    });
                     return Progress::Stay;
                 }
-                let failure = || format!("there was no moment to say “{}” within {within:?}", speech.label);
+                let failure = || {
+                    format!(
+                        "there was no moment to say “{}” within {within:?}",
+                        speech.label
+                    )
+                };
                 self.give_up_after(*within, waited, failure, acts)
             }
             Step::Repeat(speech) => {
-                acts.push(Act::Say { speech: Arc::clone(speech), repeated: true });
+                acts.push(Act::Say {
+                    speech: Arc::clone(speech),
+                    repeated: true,
+                });
                 Progress::Next
             }
             Step::Press(keys) => {
-                let Some(key) = keys.chars().nth(self.keys_pressed) else { return Progress::Next };
+                let Some(key) = keys.chars().nth(self.keys_pressed) else {
+                    return Progress::Next;
+                };
                 if waited >= KEY_INTERVAL * self.keys_pressed as u32 {
                     self.keys_pressed += 1;
                     self.agent_spoke = false;
@@ -200,11 +254,13 @@ impl Dialogue {
             }
             Step::Listen(quiet) => next_if(self.is_our_turn(*quiet, handset, waited, at)),
             Step::Wait(duration) => next_if(waited >= *duration),
-            Step::WaitUntil(moment) => next_if(at >= *moment),
             // Only the call's end takes this step.
-            Step::ExpectEnd { within, .. } => {
-                self.give_up_after(*within, waited, || format!("the agent did not end the call within {within:?}"), acts)
-            }
+            Step::ExpectEnd { within, .. } => self.give_up_after(
+                *within,
+                waited,
+                || format!("the agent did not end the call within {within:?}"),
+                acts,
+            ),
         }
     }
 
@@ -216,7 +272,14 @@ impl Dialogue {
         Progress::Next
     }
 
-    fn is_time(&self, when: When, speech: &Speech, handset: &Handset, waited: Duration, at: Duration) -> bool {
+    fn is_time(
+        &self,
+        when: When,
+        speech: &Speech,
+        handset: &Handset,
+        waited: Duration,
+        at: Duration,
+    ) -> bool {
         match when {
             When::AgentSilent(quiet) => self.is_our_turn(quiet, handset, waited, at),
             When::AgentSpeaking(delay) => handset.agent_since().is_some_and(|since| {
@@ -226,11 +289,23 @@ impl Dialogue {
         }
     }
 
-    fn is_our_turn(&self, quiet: Duration, handset: &Handset, waited: Duration, at: Duration) -> bool {
+    fn is_our_turn(
+        &self,
+        quiet: Duration,
+        handset: &Handset,
+        waited: Duration,
+        at: Duration,
+    ) -> bool {
         (self.agent_spoke || waited >= PATIENCE) && handset.agent_silent_for(at) >= quiet
     }
 
-    fn give_up_after(&mut self, within: Duration, waited: Duration, failure: impl Fn() -> String, acts: &mut Vec<Act>) -> Progress {
+    fn give_up_after(
+        &mut self,
+        within: Duration,
+        waited: Duration,
+        failure: impl Fn() -> String,
+        acts: &mut Vec<Act>,
+    ) -> Progress {
         if waited >= within && self.failure.is_none() {
             self.failure = Some(failure());
             acts.push(Act::Fail(failure()));
@@ -243,11 +318,12 @@ impl fmt::Display for Step {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Hear { text, .. } => write!(formatter, "hear “{text}”"),
-            Self::Say { speech, .. } | Self::Repeat(speech) => write!(formatter, "say “{}”", speech.label),
+            Self::Say { speech, .. } | Self::Repeat(speech) => {
+                write!(formatter, "say “{}”", speech.label)
+            }
             Self::Press(keys) => write!(formatter, "press {keys}"),
             Self::Listen(_) => write!(formatter, "listen to the agent"),
             Self::Wait(duration) => write!(formatter, "wait {duration:?}"),
-            Self::WaitUntil(moment) => write!(formatter, "wait until {moment:?}"),
             Self::ExpectEnd { .. } => write!(formatter, "the agent ends the call"),
         }
     }
@@ -256,7 +332,11 @@ impl fmt::Display for Step {
 /// Text as it is compared: lower case, words and single spaces only.
 pub(crate) fn plain(text: &str) -> String {
     let words = text.split(|character: char| !character.is_alphanumeric() && character != '\'');
-    words.filter(|word| !word.is_empty()).map(str::to_lowercase).collect::<Vec<_>>().join(" ")
+    words
+        .filter(|word| !word.is_empty())
+        .map(str::to_lowercase)
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 fn find_end(text: &str, wanted: &str) -> Option<usize> {
@@ -264,7 +344,11 @@ fn find_end(text: &str, wanted: &str) -> Option<usize> {
 }
 
 fn next_if(condition: bool) -> Progress {
-    if condition { Progress::Next } else { Progress::Stay }
+    if condition {
+        Progress::Next
+    } else {
+        Progress::Stay
+    }
 }
 
 #[cfg(test)]
@@ -280,7 +364,13 @@ mod tests {
         scene.agent_talks(50);
         scene.run(200);
         // The agent is heard from 1.0 to 2.0 s.
-        assert_eq!(scene.log, [(ms(2700), "say hello".to_owned()), (ms(3240), "hang up".to_owned())]);
+        assert_eq!(
+            scene.log,
+            [
+                (ms(2700), "say hello".to_owned()),
+                (ms(3220), "hang up".to_owned())
+            ]
+        );
     }
 
     #[test]
@@ -301,34 +391,64 @@ mod tests {
 
     #[test]
     fn words_are_heard_across_texts_and_only_once() {
-        let hear = |text: &str| Step::Hear { text: text.into(), within: ms(1000) };
+        let hear = |text: &str| Step::Hear {
+            text: text.into(),
+            within: ms(1000),
+        };
         let mut scene = Scene::new(vec![hear("bistro. How"), hear("how can I")]);
         scene.dialogue.agent_said("Welcome to the Bistro!");
         scene.run(5);
         scene.dialogue.agent_said("How can I help?");
         scene.run(100);
-        assert_eq!(scene.log[0].1, "fail: the agent did not say “how can I” within 1s");
-        assert_eq!(scene.dialogue.end(false, None), ScriptEnd::Failed("the agent did not say “how can I” within 1s".into()));
+        assert_eq!(
+            scene.log[0].1,
+            "fail: the agent did not say “how can I” within 1s"
+        );
+        assert_eq!(
+            scene.dialogue.end(false, None),
+            ScriptEnd::Failed("the agent did not say “how can I” within 1s".into())
+        );
     }
 
     #[test]
     fn keys_are_pressed_as_a_person_does() {
         let mut scene = Scene::new(vec![Step::Press("12#".into())]);
         scene.run(40);
-        let times: Vec<_> = scene.log.iter().map(|(at, what)| (at.as_millis(), what.as_str())).collect();
-        assert_eq!(times, [(0, "press 1"), (260, "press 2"), (500, "press #"), (540, "hang up")]);
+        let times: Vec<_> = scene
+            .log
+            .iter()
+            .map(|(at, what)| (at.as_millis(), what.as_str()))
+            .collect();
+        assert_eq!(
+            times,
+            [
+                (0, "press 1"),
+                (260, "press 2"),
+                (500, "press #"),
+                (540, "hang up")
+            ]
+        );
     }
 
     #[test]
     fn an_expected_end_is_checked_against_its_reason() {
         let end = |gateway_ended, reason| {
-            let step = Step::ExpectEnd { reason: "agent_ended".into(), within: ms(1000) };
+            let step = Step::ExpectEnd {
+                reason: "agent_ended".into(),
+                within: ms(1000),
+            };
             Dialogue::new(vec![step], Vec::new()).end(gateway_ended, reason)
         };
         assert_eq!(end(true, Some("agent_ended")), ScriptEnd::Done);
-        assert!(matches!(end(true, Some("backend_lost")), ScriptEnd::Failed(_)));
+        assert!(matches!(
+            end(true, Some("backend_lost")),
+            ScriptEnd::Failed(_)
+        ));
         assert!(matches!(end(true, None), ScriptEnd::Failed(_)));
-        assert_eq!(end(false, None), ScriptEnd::Cut("the agent ends the call".into()));
+        assert_eq!(
+            end(false, None),
+            ScriptEnd::Cut("the agent ends the call".into())
+        );
     }
 
     struct Scene {
@@ -340,12 +460,20 @@ mod tests {
 
     impl Scene {
         fn new(steps: Vec<Step>) -> Self {
-            let (dialogue, handset) = (Dialogue::new(steps, Vec::new()), Handset::new(false, false));
-            Self { dialogue, handset, tick: 0, log: Vec::new() }
+            let (dialogue, handset) =
+                (Dialogue::new(steps, Vec::new()), Handset::new(false, false));
+            Self {
+                dialogue,
+                handset,
+                tick: 0,
+                log: Vec::new(),
+            }
         }
 
         fn agent_talks(&mut self, frames: usize) {
-            self.handset.receive(vec![mulaw::encode(6000); frames * mulaw::FRAME]).expect("room");
+            self.handset
+                .receive(vec![mulaw::encode(6000); frames * mulaw::FRAME])
+                .expect("room");
         }
 
         /// Runs until the time is over or the caller hangs up.
@@ -376,7 +504,11 @@ mod tests {
     fn say(label: &str, when: When) -> Step {
         let mut audio = vec![mulaw::SILENCE; 15 * mulaw::FRAME];
         audio.extend([mulaw::encode(6000); 10 * mulaw::FRAME]);
-        Step::Say { speech: Arc::new(Speech::new(label.into(), audio)), when, within: ms(20_000) }
+        Step::Say {
+            speech: Arc::new(Speech::new(label.into(), audio)),
+            when,
+            within: ms(20_000),
+        }
     }
 
     fn ms(value: u64) -> Duration {

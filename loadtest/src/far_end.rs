@@ -115,18 +115,28 @@ impl FarEnd {
             Item::Audio { .. } => None,
             Item::Mark(name) => Some(name),
         }));
-        Cleared { marks, unheard: length(unheard) }
+        Cleared {
+            marks,
+            unheard: length(unheard),
+        }
     }
 
     /// Plays the next 20 ms.
     pub(crate) fn tick(&mut self) -> Played {
-        let mut played = Played { frame: [mulaw::SILENCE; mulaw::FRAME], marks: mem::take(&mut self.reached) };
+        let mut played = Played {
+            frame: [mulaw::SILENCE; mulaw::FRAME],
+            marks: mem::take(&mut self.reached),
+        };
         let mut filled = 0;
         while let Some(item) = self.queue.front_mut() {
             match item {
                 Item::Mark(_) if filled == mulaw::FRAME => break,
                 Item::Mark(name) => {
-                    let due = if filled == 0 { &mut played.marks } else { &mut self.reached };
+                    let due = if filled == 0 {
+                        &mut played.marks
+                    } else {
+                        &mut self.reached
+                    };
                     due.push(mem::take(name));
                     self.queue.pop_front();
                     if self.buffered == 0 {
@@ -134,9 +144,13 @@ impl FarEnd {
                     }
                 }
                 Item::Audio { .. } if filled == mulaw::FRAME => break,
-                Item::Audio { bytes, played: position } => {
+                Item::Audio {
+                    bytes,
+                    played: position,
+                } => {
                     let count = (bytes.len() - *position).min(mulaw::FRAME - filled);
-                    played.frame[filled..filled + count].copy_from_slice(&bytes[*position..*position + count]);
+                    played.frame[filled..filled + count]
+                        .copy_from_slice(&bytes[*position..*position + count]);
                     *position += count;
                     let used_up = *position == bytes.len();
                     self.note_audio(filled);
@@ -156,7 +170,9 @@ impl FarEnd {
     /// Whether anything still to be played is voice.
     pub(crate) fn holds_voice(&self) -> bool {
         self.queue.iter().any(|item| match item {
-            Item::Audio { bytes, played } => bytes[*played..].chunks(mulaw::FRAME).any(voice::is_voiced),
+            Item::Audio { bytes, played } => {
+                bytes[*played..].chunks(mulaw::FRAME).any(voice::is_voiced)
+            }
             Item::Mark(_) => false,
         })
     }
@@ -201,7 +217,10 @@ mod tests {
         receive(&mut far_end, 3);
         far_end.mark("greeting".into());
         // Three frames play during ticks 0 to 2; their audio is over when tick 3 begins.
-        assert_eq!(marks_of_ticks(&mut far_end, 5), [(3, "greeting".to_owned())]);
+        assert_eq!(
+            marks_of_ticks(&mut far_end, 5),
+            [(3, "greeting".to_owned())]
+        );
     }
 
     #[test]
@@ -240,7 +259,13 @@ mod tests {
         receive(&mut far_end, 10);
         far_end.tick();
         far_end.clear();
-        assert!(far_end.tick().frame.iter().all(|&byte| byte == mulaw::SILENCE));
+        assert!(
+            far_end
+                .tick()
+                .frame
+                .iter()
+                .all(|&byte| byte == mulaw::SILENCE)
+        );
         assert_eq!(far_end.tally().played, mulaw::FRAME as u64);
         assert_eq!(far_end.tally().cleared, 9 * mulaw::FRAME as u64);
     }
@@ -280,10 +305,20 @@ mod tests {
     }
 
     fn receive(far_end: &mut FarEnd, frames: usize) {
-        far_end.receive(vec![0x10; frames * mulaw::FRAME]).expect("room");
+        far_end
+            .receive(vec![0x10; frames * mulaw::FRAME])
+            .expect("room");
     }
 
     fn marks_of_ticks(far_end: &mut FarEnd, ticks: usize) -> Vec<(usize, String)> {
-        (0..ticks).flat_map(|tick| far_end.tick().marks.into_iter().map(move |name| (tick, name))).collect()
+        (0..ticks)
+            .flat_map(|tick| {
+                far_end
+                    .tick()
+                    .marks
+                    .into_iter()
+                    .map(move |name| (tick, name))
+            })
+            .collect()
     }
 }

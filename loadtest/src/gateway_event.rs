@@ -42,7 +42,13 @@ pub(crate) enum What {
 pub(crate) fn parse(data: &str) -> Option<GatewayEvent> {
     let value: Value = serde_json::from_str(data).ok()?;
     let kind = value.get("type")?.as_str()?;
-    let text = || value.get("text").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let text = || {
+        value
+            .get("text")
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned()
+    };
     let what = match kind {
         "interim" => What::Interim(text()),
         "final" => What::AgentHeard(text()),
@@ -57,7 +63,10 @@ pub(crate) fn parse(data: &str) -> Option<GatewayEvent> {
         "ended" => What::Ended(field(&value, "reason")),
         _ => What::Other(data.to_owned()),
     };
-    Some(GatewayEvent { at: value.get("at_ms").and_then(milliseconds), what })
+    Some(GatewayEvent {
+        at: value.get("at_ms").and_then(milliseconds),
+        what,
+    })
 }
 
 fn field(value: &Value, name: &str) -> String {
@@ -93,7 +102,9 @@ impl EventReader {
                 }
                 continue;
             }
-            let line = String::from_utf8_lossy(&self.line).trim_end_matches('\r').to_owned();
+            let line = String::from_utf8_lossy(&self.line)
+                .trim_end_matches('\r')
+                .to_owned();
             self.line.clear();
             // An empty line ends an event; comments and other fields do not matter here.
             if line.is_empty() && !self.data.is_empty() {
@@ -118,9 +129,18 @@ mod tests {
     #[test]
     fn known_events_are_understood_and_others_kept() {
         let event = |data| parse(data).expect("an event").what;
-        assert_eq!(event(r#"{"type":"final","text":"a table"}"#), What::AgentHeard("a table".into()));
-        assert_eq!(event(r#"{"type":"turn_latency","latency_ms":412.5}"#), What::TurnLatency(Duration::from_micros(412_500)));
-        assert_eq!(event(r#"{"type":"ended","reason":"agent_ended"}"#), What::Ended("agent_ended".into()));
+        assert_eq!(
+            event(r#"{"type":"final","text":"a table"}"#),
+            What::AgentHeard("a table".into())
+        );
+        assert_eq!(
+            event(r#"{"type":"turn_latency","latency_ms":412.5}"#),
+            What::TurnLatency(Duration::from_micros(412_500))
+        );
+        assert_eq!(
+            event(r#"{"type":"ended","reason":"agent_ended"}"#),
+            What::Ended("agent_ended".into())
+        );
         let odd = r#"{"type":"weather","sky":"blue"}"#;
         assert_eq!(event(odd), What::Other(odd.into()));
         assert_eq!(parse("nonsense"), None);
@@ -137,7 +157,10 @@ mod tests {
         let stream = b": hello\n\nevent: x\ndata: {\"a\":1}\n\ndata: one\r\ndata: two\r\n\r\n";
         for size in 1..stream.len() {
             let mut reader = EventReader::default();
-            let payloads: Vec<String> = stream.chunks(size).flat_map(|piece| reader.read(piece)).collect();
+            let payloads: Vec<String> = stream
+                .chunks(size)
+                .flat_map(|piece| reader.read(piece))
+                .collect();
             assert_eq!(payloads, ["{\"a\":1}", "one\ntwo"], "in pieces of {size}");
         }
     }

@@ -15,7 +15,12 @@ use crate::twilio::twiml::Verb;
 pub(crate) fn faults(outcome: &Outcome) -> Vec<String> {
     let mut faults: Vec<String> = outcome.ending.fault().into_iter().collect();
     faults.extend(outcome.after.as_ref().err().cloned());
-    faults.extend(outcome.complaints.first().map(|what| format!("the gateway sent what Twilio would refuse: {what}")));
+    faults.extend(
+        outcome
+            .complaints
+            .first()
+            .map(|what| format!("the gateway sent what Twilio would refuse: {what}")),
+    );
     if let ScriptEnd::Failed(why) = &outcome.script {
         faults.push(why.clone());
     }
@@ -29,8 +34,16 @@ pub(crate) fn missed(goal: &DialogueGoal, outcome: &Outcome, unheard: Option<f64
         missed.push(format!("the call ended before the step: {step}"));
     }
     for (who, texts, wanted) in [
-        ("the agent did not say", &outcome.told.agent_said, &goal.agent_said),
-        ("the agent did not hear", &outcome.told.agent_heard, &goal.agent_heard),
+        (
+            "the agent did not say",
+            &outcome.told.agent_said,
+            &goal.agent_said,
+        ),
+        (
+            "the agent did not hear",
+            &outcome.told.agent_heard,
+            &goal.agent_heard,
+        ),
     ] {
         let all = plain(&texts.join(" "));
         let absent = wanted.iter().filter(|wanted| !all.contains(&plain(wanted)));
@@ -39,21 +52,38 @@ pub(crate) fn missed(goal: &DialogueGoal, outcome: &Outcome, unheard: Option<f64
     // Clears are counted here rather than the gateway's own word for it: what cut the prompt is what the far end saw.
     let barge_ins = outcome.tally.barge_in_to_clear.len();
     if let Some(least) = goal.barge_ins_at_least.filter(|least| barge_ins < *least) {
-        missed.push(format!("{barge_ins} prompts were cut by the caller, {least} were to be"));
+        missed.push(format!(
+            "{barge_ins} prompts were cut by the caller, {least} were to be"
+        ));
     }
     if let Some(most) = goal.unheard_seconds_at_most {
         match unheard {
             Some(unheard) if unheard <= most => {}
-            Some(unheard) => missed.push(format!("{unheard:.3} s of the caller's audio went unheard, {most} s may")),
-            None => missed.push("the unheard seconds could not be read from the metrics".to_owned()),
+            Some(unheard) => missed.push(format!(
+                "{unheard:.3} s of the caller's audio went unheard, {most} s may"
+            )),
+            None => {
+                missed.push("the unheard seconds could not be read from the metrics".to_owned());
+            }
         }
     }
-    missed.extend(too_slow("the agent's slowest answer", &outcome.tally.waits, goal.wait_at_most));
+    missed.extend(too_slow(
+        "the agent's slowest answer",
+        &outcome.tally.waits,
+        goal.wait_at_most,
+    ));
     let silences = &outcome.tally.barge_in_to_silence;
-    missed.extend(too_slow("the slowest silence after a barge-in", silences, goal.silence_after_barge_in_at_most));
+    missed.extend(too_slow(
+        "the slowest silence after a barge-in",
+        silences,
+        goal.silence_after_barge_in_at_most,
+    ));
     if let Some(wanted) = &goal.dialled {
         let verbs = outcome.after.as_deref().unwrap_or_default();
-        if !verbs.iter().any(|verb| matches!(verb, Verb::Dial(number) if number.contains(wanted.as_str()))) {
+        if !verbs
+            .iter()
+            .any(|verb| matches!(verb, Verb::Dial(number) if number.contains(wanted.as_str())))
+        {
             missed.push(format!("the call was not transferred to {wanted}"));
         }
     }
@@ -62,12 +92,20 @@ pub(crate) fn missed(goal: &DialogueGoal, outcome: &Outcome, unheard: Option<f64
 
 /// The closing summary of one call.
 pub(crate) fn summary(outcome: &Outcome, unheard: Option<f64>) -> String {
-    let Outcome { tally, far_end, told, .. } = outcome;
+    let Outcome {
+        tally,
+        far_end,
+        told,
+        ..
+    } = outcome;
     let underruns: Duration = far_end.underruns.iter().sum();
     let mut lines = vec![
         format!("set-up              {}", ms(outcome.set_up)),
         format!("length              {:.1} s", outcome.lasted.as_secs_f64()),
-        format!("first word          {}", tally.first_voice.map_or("–".to_owned(), ms)),
+        format!(
+            "first word          {}",
+            tally.first_voice.map_or("–".to_owned(), ms)
+        ),
         format!("answers as heard    {}", spread(&tally.waits)),
         format!("answers as told     {}", spread(&told.turn_latencies)),
         format!("barge-in to clear   {}", spread(&tally.barge_in_to_clear)),
@@ -82,13 +120,23 @@ pub(crate) fn summary(outcome: &Outcome, unheard: Option<f64>) -> String {
         ),
     ];
     lines.extend(unheard.map(|unheard| format!("unheard by agent    {unheard:.3} s")));
-    lines.extend(told.end_reason.iter().map(|reason| format!("end reason          {reason}")));
+    lines.extend(
+        told.end_reason
+            .iter()
+            .map(|reason| format!("end reason          {reason}")),
+    );
     lines.join("\n")
 }
 
 fn too_slow(what: &str, values: &[Duration], most: Option<Duration>) -> Option<String> {
     let (worst, most) = (values.iter().max()?, most?);
-    (*worst > most).then(|| format!("{what} took {}, {} at most was the goal", ms(*worst), ms(most)))
+    (*worst > most).then(|| {
+        format!(
+            "{what} took {}, {} at most was the goal",
+            ms(*worst),
+            ms(most)
+        )
+    })
 }
 
 #[cfg(test)]
@@ -138,9 +186,18 @@ mod tests {
 
     #[test]
     fn a_close_with_a_code_is_a_fault() {
-        let ending = Ending::Closed { code: Some(1011), reason: "backend lost".into() };
-        let found = faults(&Outcome { ending, ..outcome() });
-        assert_eq!(found, ["the gateway closed the websocket: 1011 backend lost"]);
+        let ending = Ending::Closed {
+            code: Some(1011),
+            reason: "backend lost".into(),
+        };
+        let found = faults(&Outcome {
+            ending,
+            ..outcome()
+        });
+        assert_eq!(
+            found,
+            ["the gateway closed the websocket: 1011 backend lost"]
+        );
     }
 
     fn outcome() -> Outcome {
@@ -155,7 +212,10 @@ mod tests {
                 ..Tally::default()
             },
             far_end: FarEndTally::default(),
-            told: Told { agent_said: vec!["It is".into(), "confirmed.".into()], ..Told::default() },
+            told: Told {
+                agent_said: vec!["It is".into(), "confirmed.".into()],
+                ..Told::default()
+            },
             complaints: Vec::new(),
             after: Ok(vec![Verb::Dial("sip:desk@example.com".into())]),
         }

@@ -29,9 +29,16 @@ pub(crate) enum Note {
     /// The agent's first voiced sample is heard; `waited` is the time since the caller's last one.
     AgentSpeaks { waited: Option<Duration> },
     /// The agent was last heard at `end`; `after_barge_in` is the time since the caller spoke over it.
-    AgentStops { end: Duration, after_barge_in: Option<Duration> },
+    AgentStops {
+        end: Duration,
+        after_barge_in: Option<Duration>,
+    },
     /// The gateway emptied our buffer.
-    Cleared { unheard: Duration, marks: usize, after_barge_in: Option<Duration> },
+    Cleared {
+        unheard: Duration,
+        marks: usize,
+        after_barge_in: Option<Duration>,
+    },
     /// A mark goes back to the gateway.
     MarkReturned { name: String },
 }
@@ -114,7 +121,11 @@ impl Handset {
     /// For how long the agent has been silent, with no voice waiting in the buffer.
     pub(crate) fn agent_silent_for(&self, at: Duration) -> Duration {
         let silent = at.saturating_sub(self.agent.last_voiced());
-        if self.far_end.holds_voice() { Duration::ZERO } else { silent }
+        if self.far_end.holds_voice() {
+            Duration::ZERO
+        } else {
+            silent
+        }
     }
 
     /// Audio from the gateway.
@@ -133,7 +144,11 @@ impl Handset {
         let after_barge_in = self.barge_in_since.map(|since| at.saturating_sub(since));
         self.tally.clears += 1;
         self.tally.barge_in_to_clear.extend(after_barge_in);
-        let mut notes = vec![Note::Cleared { unheard, marks: marks.len(), after_barge_in }];
+        let mut notes = vec![Note::Cleared {
+            unheard,
+            marks: marks.len(),
+            after_barge_in,
+        }];
         notes.extend(self.agent.cut(at).and_then(|change| self.note(change, at)));
         (marks, notes)
     }
@@ -147,7 +162,9 @@ impl Handset {
         if uttered.started {
             self.barge_in_since = self.agent.speaking_since().map(|_| at);
             self.tones.sent(at);
-            notes.push(Note::CallerSpeaks { what: saying.unwrap_or_default() });
+            notes.push(Note::CallerSpeaks {
+                what: saying.unwrap_or_default(),
+            });
         }
         if uttered.stopped {
             self.unanswered_since = Some(at + TICK);
@@ -155,13 +172,25 @@ impl Handset {
         }
         let change = self.agent.hear(&played.frame, at + TICK, at);
         notes.extend(change.and_then(|change| self.note(change, at)));
-        self.tally.round_trips.extend(self.tones.hear(&played.frame, at));
+        self.tally
+            .round_trips
+            .extend(self.tones.hear(&played.frame, at));
         self.tally.frames_sent += 1;
         if let Some(recording) = &mut self.recording {
             recording.push(&frame, &played.frame);
         }
-        notes.extend(played.marks.iter().cloned().map(|name| Note::MarkReturned { name }));
-        Tick { frame, marks: played.marks, notes }
+        notes.extend(
+            played
+                .marks
+                .iter()
+                .cloned()
+                .map(|name| Note::MarkReturned { name }),
+        );
+        Tick {
+            frame,
+            marks: played.marks,
+            notes,
+        }
     }
 
     /// The call is over: what was measured, what went through the buffer, and the recording if one was made.
@@ -173,14 +202,23 @@ impl Handset {
         match change {
             Change::Started => {
                 self.tally.first_voice.get_or_insert(at);
-                let waited = self.unanswered_since.take().map(|since| at.saturating_sub(since));
+                let waited = self
+                    .unanswered_since
+                    .take()
+                    .map(|since| at.saturating_sub(since));
                 self.tally.waits.extend(waited);
                 Some(Note::AgentSpeaks { waited })
             }
             Change::Stopped(end) => {
-                let after_barge_in = self.barge_in_since.take().map(|since| end.saturating_sub(since));
+                let after_barge_in = self
+                    .barge_in_since
+                    .take()
+                    .map(|since| end.saturating_sub(since));
                 self.tally.barge_in_to_silence.extend(after_barge_in);
-                Some(Note::AgentStops { end, after_barge_in })
+                Some(Note::AgentStops {
+                    end,
+                    after_barge_in,
+                })
             }
         }
     }
@@ -197,7 +235,15 @@ mod tests {
         run(&mut handset, 0..50);
         receive(&mut handset, 10);
         let notes = run(&mut handset, 50..60);
-        assert_eq!(notes, [(ms(1000), Note::AgentSpeaks { waited: Some(ms(500)) })]);
+        assert_eq!(
+            notes,
+            [(
+                ms(1000),
+                Note::AgentSpeaks {
+                    waited: Some(ms(500))
+                }
+            )]
+        );
     }
 
     #[test]
@@ -212,8 +258,15 @@ mod tests {
         assert_eq!(
             notes,
             [
-                Note::Cleared { unheard: ms(1600), marks: 0, after_barge_in: Some(ms(195)) },
-                Note::AgentStops { end: ms(395), after_barge_in: Some(ms(195)) },
+                Note::Cleared {
+                    unheard: ms(1600),
+                    marks: 0,
+                    after_barge_in: Some(ms(195))
+                },
+                Note::AgentStops {
+                    end: ms(395),
+                    after_barge_in: Some(ms(195))
+                },
             ]
         );
     }
@@ -228,8 +281,16 @@ mod tests {
         let (_, _, recording) = handset.hang_up();
         let heard = recording.expect("it was asked for").agent().to_vec();
         assert_eq!(heard.len(), 50 * mulaw::FRAME);
-        assert!(heard[..10 * mulaw::FRAME].iter().all(|&byte| byte != mulaw::SILENCE));
-        assert!(heard[10 * mulaw::FRAME..].iter().all(|&byte| byte == mulaw::SILENCE));
+        assert!(
+            heard[..10 * mulaw::FRAME]
+                .iter()
+                .all(|&byte| byte != mulaw::SILENCE)
+        );
+        assert!(
+            heard[10 * mulaw::FRAME..]
+                .iter()
+                .all(|&byte| byte == mulaw::SILENCE)
+        );
     }
 
     #[test]
@@ -242,18 +303,27 @@ mod tests {
     }
 
     fn speech(frames: usize) -> Arc<Speech> {
-        Arc::new(Speech::new("hello".into(), vec![mulaw::encode(6000); frames * mulaw::FRAME]))
+        Arc::new(Speech::new(
+            "hello".into(),
+            vec![mulaw::encode(6000); frames * mulaw::FRAME],
+        ))
     }
 
     fn receive(handset: &mut Handset, frames: usize) {
-        handset.receive(vec![mulaw::encode(6000); frames * mulaw::FRAME]).expect("room");
+        handset
+            .receive(vec![mulaw::encode(6000); frames * mulaw::FRAME])
+            .expect("room");
     }
 
     fn run(handset: &mut Handset, ticks: std::ops::Range<u32>) -> Vec<(Duration, Note)> {
         ticks
             .flat_map(|tick| {
                 let at = TICK * tick;
-                handset.tick(at).notes.into_iter().map(move |note| (at, note))
+                handset
+                    .tick(at)
+                    .notes
+                    .into_iter()
+                    .map(move |note| (at, note))
             })
             .collect()
     }

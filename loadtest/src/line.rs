@@ -63,7 +63,11 @@ pub(crate) enum SetupError {
     /// We do not speak this protocol yet.
     NotYet(&'static str),
     /// The gateway answered, with a refusal.
-    Refused { what: &'static str, status: StatusCode, body: String },
+    Refused {
+        what: &'static str,
+        status: StatusCode,
+        body: String,
+    },
     /// The gateway's instructions hold no stream to connect to.
     NoStream(String),
     /// There was no answer.
@@ -75,7 +79,9 @@ impl SetupError {
     pub(crate) fn kind(&self) -> String {
         match self {
             Self::NotYet(_) => "not implemented".to_owned(),
-            Self::Refused { what, status, .. } => format!("{what} refused with {}", status.as_u16()),
+            Self::Refused { what, status, .. } => {
+                format!("{what} refused with {}", status.as_u16())
+            }
             Self::NoStream(_) => "no stream in the TwiML".to_owned(),
             Self::Unreachable { what, .. } => format!("{what} not reached"),
         }
@@ -85,13 +91,23 @@ impl SetupError {
 impl fmt::Display for SetupError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotYet(what) => write!(formatter, "{what} targets do not work yet; ws(s)://HOST/twilio/media does"),
+            Self::NotYet(what) => write!(
+                formatter,
+                "{what} targets do not work yet; ws(s)://HOST/twilio/media does"
+            ),
             Self::Refused { what, status, body } if body.is_empty() => {
                 write!(formatter, "the gateway refused the {what} with {status}")
             }
-            Self::Refused { what, status, body } => write!(formatter, "the gateway refused the {what} with {status}: {body}"),
-            Self::NoStream(twiml) => write!(formatter, "the gateway's TwiML connects no stream: {twiml}"),
-            Self::Unreachable { what, why } => write!(formatter, "the {what} did not reach the gateway: {why}"),
+            Self::Refused { what, status, body } => write!(
+                formatter,
+                "the gateway refused the {what} with {status}: {body}"
+            ),
+            Self::NoStream(twiml) => {
+                write!(formatter, "the gateway's TwiML connects no stream: {twiml}")
+            }
+            Self::Unreachable { what, why } => {
+                write!(formatter, "the {what} did not reach the gateway: {why}")
+            }
         }
     }
 }
@@ -106,9 +122,16 @@ pub(crate) enum Line {
 
 impl Line {
     /// Places the call; when this returns, the gateway is listening.
-    pub(crate) async fn place(target: &Target, placing: &Placing, ids: CallIds, http: &reqwest::Client) -> Result<Self, SetupError> {
+    pub(crate) async fn place(
+        target: &Target,
+        placing: &Placing,
+        ids: CallIds,
+        http: &reqwest::Client,
+    ) -> Result<Self, SetupError> {
         match target {
-            Target::Twilio(url) => TwilioLine::place(url, placing, ids, http).await.map(|line| Self::Twilio(Box::new(line))),
+            Target::Twilio(url) => TwilioLine::place(url, placing, ids, http)
+                .await
+                .map(|line| Self::Twilio(Box::new(line))),
             Target::Sip(_) => Err(SetupError::NotYet("sip:")),
             Target::Whip(_) => Err(SetupError::NotYet("http(s)://HOST/whip/")),
         }
@@ -136,7 +159,11 @@ impl Line {
     }
 
     /// What becomes of the call after the gateway's part in it: the verbs it answers when asked.
-    pub(crate) async fn after_call(&mut self, http: &reqwest::Client, lasted: Duration) -> Result<Vec<Verb>, SetupError> {
+    pub(crate) async fn after_call(
+        &mut self,
+        http: &reqwest::Client,
+        lasted: Duration,
+    ) -> Result<Vec<Verb>, SetupError> {
         match self {
             Self::Twilio(line) => line.after_call(http, lasted).await,
         }

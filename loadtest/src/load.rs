@@ -73,16 +73,28 @@ pub(crate) async fn run(
     admin: Option<&Admin>,
     http: &reqwest::Client,
 ) -> Result<Results> {
-    let targets = scenario.gateway.target.all().iter().map(|text| text.parse().map_err(|why: String| anyhow!(why)));
+    let targets = scenario
+        .gateway
+        .target
+        .all()
+        .iter()
+        .map(|text| text.parse().map_err(|why: String| anyhow!(why)));
     let targets = targets.collect::<Result<Vec<Target>>>()?;
     anyhow::ensure!(!targets.is_empty(), "there is no target");
     let speech = audio(&scenario.audio)?;
     let before = match admin {
-        Some(admin) => Some(admin.scrape().await.context("the gateway's metrics cannot be read")?),
+        Some(admin) => Some(
+            admin
+                .scrape()
+                .await
+                .context("the gateway's metrics cannot be read")?,
+        ),
         None => None,
     };
     let (start, cpu_before) = (Instant::now(), own_cpu());
-    let window = admin.cloned().map(|admin| tokio::spawn(read_window(scenario.window(), start, admin)));
+    let window = admin
+        .cloned()
+        .map(|admin| tokio::spawn(read_window(scenario.window(), start, admin)));
     let mut calls = JoinSet::new();
     let interval = Duration::from_secs_f64(1.0 / scenario.ramp_per_second);
     for index in 0..scenario.calls {
@@ -90,7 +102,7 @@ pub(crate) async fn run(
         let plan = Plan {
             target: targets[index as usize % targets.len()].clone(),
             placing: placing.clone(),
-            dialogue: Dialogue::new(steps(speech.as_ref(), scenario.hold), Vec::new()),
+            dialogue: dialogue(speech.as_ref(), scenario.hold),
             admin: None,
             record: None,
             line_noise: scenario.gateway.line_noise,
@@ -112,8 +124,15 @@ pub(crate) async fn run(
     if let (Some(admin), Some(before), Some(window)) = (admin, before, window) {
         // Calls end a moment after their line does, and are counted then.
         tokio::time::sleep(MARGIN).await;
-        let after = admin.scrape().await.context("the gateway's metrics cannot be read any more")?;
-        results.readings = Some(Readings { before, window: window.await?, after });
+        let after = admin
+            .scrape()
+            .await
+            .context("the gateway's metrics cannot be read any more")?;
+        results.readings = Some(Readings {
+            before,
+            window: window.await?,
+            after,
+        });
     }
     Ok(results)
 }
@@ -127,18 +146,28 @@ impl LoadScenario {
     }
 }
 
-async fn read_window(window: Option<(Duration, Duration)>, start: Instant, admin: Admin) -> Option<Window> {
+async fn read_window(
+    window: Option<(Duration, Duration)>,
+    start: Instant,
+    admin: Admin,
+) -> Option<Window> {
     let (from, to) = window?;
     sleep_until(start + from).await;
     let (first, began) = (admin.scrape().await.ok()?, Instant::now());
     print("all calls are up");
     sleep_until(start + to).await;
     let (last, ended) = (admin.scrape().await.ok()?, Instant::now());
-    Some(Window { first, last, length: ended - began })
+    Some(Window {
+        first,
+        last,
+        length: ended - began,
+    })
 }
 
-fn steps(speech: Option<&Arc<Speech>>, hold: Duration) -> Vec<Step> {
-    speech.cloned().map(Step::Repeat).into_iter().chain([Step::WaitUntil(hold)]).collect()
+fn dialogue(speech: Option<&Arc<Speech>>, hold: Duration) -> Dialogue {
+    let mut steps: Vec<Step> = speech.cloned().map(Step::Repeat).into_iter().collect();
+    steps.push(Step::Wait(Duration::MAX));
+    Dialogue::new(steps, Vec::new()).until(Some(hold))
 }
 
 fn audio(name: &str) -> Result<Option<Arc<Speech>>> {
@@ -159,9 +188,16 @@ fn audio(name: &str) -> Result<Option<Arc<Speech>>> {
 fn own_cpu() -> Duration {
     /// Linux counts in hundredths of a second on every machine that this runs on (USER_HZ).
     const TICKS_PER_SECOND: u64 = 100;
-    let Ok(stat) = std::fs::read_to_string("/proc/self/stat") else { return Duration::ZERO };
+    let Ok(stat) = std::fs::read_to_string("/proc/self/stat") else {
+        return Duration::ZERO;
+    };
     // The second field, the name, is in brackets and may hold spaces; user and system time are the 14th and 15th (proc(5)).
     let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
-    let ticks: u64 = after_name.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
+    let ticks: u64 = after_name
+        .split_whitespace()
+        .skip(11)
+        .take(2)
+        .filter_map(|field| field.parse::<u64>().ok())
+        .sum();
     Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND)
 }

@@ -4,8 +4,8 @@
 //! turned by [`call`] with the clock, a [`line`] to the gateway and the gateway's own news from [`admin`]. A [`load`] is many such calls.
 //! The program knows the gateway from outside only: by its protocols and its admin listener.
 
-mod target;
 mod scenario;
+mod target;
 
 mod call;
 mod dialogue;
@@ -85,7 +85,7 @@ enum Command {
     ///
     /// Says are spoken one after another, each when the agent has spoken and has then been silent for 0.7 s (or has said nothing for
     /// 6 s). Keys are pressed after the last say, at such a moment too. Then the call goes on until the agent has answered and has been
-    /// silent for 2 s, or with --seconds until then. With nothing to do it lasts until the gateway ends it or you press Ctrl-C.
+    /// silent for 2 s. With --seconds it is over then, whatever is left to say. With nothing to do it lasts until the gateway ends it or you press Ctrl-C.
     ///
     /// The exit code is 0 if the call was set up and ended properly, whoever ended it.
     Call(Box<CallArgs>),
@@ -111,7 +111,7 @@ struct CallArgs {
     /// Record the call in stereo: caller left, agent as heard right.
     #[arg(long, value_name = "OUT.wav")]
     record: Option<PathBuf>,
-    /// Hang up after this time.
+    /// Hang up after this time, whatever is left to say.
     #[arg(long, value_name = "N", value_parser = parse_seconds)]
     seconds: Option<Duration>,
     /// The gateway's admin listener (http://127.0.0.1:9090): adds what the agent heard and said to the timeline.
@@ -161,7 +161,9 @@ struct RunArgs {
 #[tokio::main]
 async fn main() -> ExitCode {
     // Several TLS users live in this program; they share one provider, chosen before any of them asks.
-    rustls::crypto::aws_lc_rs::default_provider().install_default().expect("nobody has chosen a provider before main");
+    rustls::crypto::aws_lc_rs::default_provider()
+        .install_default()
+        .expect("nobody has chosen a provider before main");
     let command = Cli::parse().command;
     let done = match command {
         Command::Call(args) => make_call(*args).await,
@@ -170,7 +172,9 @@ async fn main() -> ExitCode {
     match done {
         Ok(faults) if faults.is_empty() => ExitCode::SUCCESS,
         Ok(faults) => {
-            faults.iter().for_each(|fault| eprintln!("not as it should be: {fault}"));
+            faults
+                .iter()
+                .for_each(|fault| eprintln!("not as it should be: {fault}"));
             ExitCode::FAILURE
         }
         Err(error) => {
@@ -183,7 +187,7 @@ async fn main() -> ExitCode {
 /// Makes one call; the faults it had.
 async fn make_call(args: CallArgs) -> Result<Vec<String>> {
     let http = reqwest::Client::new();
-    let dialogue = Dialogue::new(args.steps()?, args.timed()?);
+    let dialogue = Dialogue::new(args.steps()?, args.timed()?).until(args.seconds);
     let plan = Plan {
         target: args.target,
         placing: Placing {
@@ -210,25 +214,31 @@ impl CallArgs {
         let mut steps = Vec::new();
         for path in &self.say {
             let speech = Arc::new(Speech::from_file(path)?);
-            steps.push(Step::Say { speech, when: When::AgentSilent(QUIET), within: WHOLE_CALL });
+            steps.push(Step::Say {
+                speech,
+                when: When::AgentSilent(QUIET),
+                within: WHOLE_CALL,
+            });
         }
         if let Some(keys) = &self.dtmf {
             scenario::check_keys(keys)?;
             steps.extend([Step::Listen(QUIET), Step::Press(keys.clone())]);
         }
         let idle = steps.is_empty() && self.say_at.is_empty();
-        match self.seconds {
-            Some(end) if idle => steps.push(Step::WaitUntil(end)),
-            // The end comes first if the steps take longer.
-            Some(end) => steps.push(Step::WaitUntil(end)),
-            None if idle => steps.push(Step::Wait(Duration::MAX)),
-            None => steps.push(Step::Listen(LAST_LISTEN)),
-        }
+        // With --seconds, or with nothing to do, something else ends the call.
+        steps.push(if idle || self.seconds.is_some() {
+            Step::Wait(Duration::MAX)
+        } else {
+            Step::Listen(LAST_LISTEN)
+        });
         Ok(steps)
     }
 
     fn timed(&self) -> Result<Vec<(Duration, Arc<Speech>)>> {
-        self.say_at.iter().map(|(at, path)| Ok((*at, Arc::new(Speech::from_file(path)?)))).collect()
+        self.say_at
+            .iter()
+            .map(|(at, path)| Ok((*at, Arc::new(Speech::from_file(path)?))))
+            .collect()
     }
 }
 
@@ -241,7 +251,10 @@ async fn run_scenario(args: RunArgs) -> Result<Vec<String>> {
     }
     gateway.admin = args.admin.or(gateway.admin.take());
     let http = reqwest::Client::new();
-    let admin = gateway.admin.clone().map(|base| Admin::new(base, http.clone()));
+    let admin = gateway
+        .admin
+        .clone()
+        .map(|base| Admin::new(base, http.clone()));
     let placing = placing(gateway);
     match scenario {
         Scenario::Dialogue(mut scenario) => {
@@ -259,7 +272,12 @@ async fn run_dialogue(
     timeline: Timeline,
     http: &reqwest::Client,
 ) -> Result<Vec<String>> {
-    let target = scenario.gateway.target.all().first().context("there is no target")?;
+    let target = scenario
+        .gateway
+        .target
+        .all()
+        .first()
+        .context("there is no target")?;
     let before = read_metrics(admin.as_ref()).await;
     let plan = Plan {
         target: target.parse().map_err(|why: String| anyhow!(why))?,
@@ -272,16 +290,27 @@ async fn run_dialogue(
     };
     let outcome = call::hold(plan, timeline, http).await?;
     let after = read_metrics(admin.as_ref()).await;
-    let unheard = before.zip(after).and_then(|(before, after)| report::unheard(&before, &after));
+    let unheard = before
+        .zip(after)
+        .and_then(|(before, after)| report::unheard(&before, &after));
     print("");
     print(&goals::summary(&outcome, unheard));
     let mut missed = goals::faults(&outcome);
     missed.extend(goals::missed(&scenario.goal, &outcome, unheard));
-    print(if missed.is_empty() { "\nall goals were met" } else { "\nnot all goals were met" });
+    print(if missed.is_empty() {
+        "\nall goals were met"
+    } else {
+        "\nnot all goals were met"
+    });
     Ok(missed)
 }
 
-async fn run_load(scenario: &LoadScenario, placing: &Placing, admin: Option<&Admin>, http: &reqwest::Client) -> Result<Vec<String>> {
+async fn run_load(
+    scenario: &LoadScenario,
+    placing: &Placing,
+    admin: Option<&Admin>,
+    http: &reqwest::Client,
+) -> Result<Vec<String>> {
     let results = load::run(scenario, placing, admin, http).await?;
     let report = report::Report::new(scenario, &results);
     print(&report.text());
@@ -304,7 +333,11 @@ fn placing(gateway: &Gateway) -> Placing {
 }
 
 fn timeline(verbose: bool) -> Timeline {
-    if verbose { Timeline::Verbose } else { Timeline::Normal }
+    if verbose {
+        Timeline::Verbose
+    } else {
+        Timeline::Normal
+    }
 }
 
 /// A number that no other call has: the standard library seeds each of these from the system's randomness.
@@ -313,11 +346,15 @@ fn random() -> u64 {
 }
 
 fn parse_seconds(text: &str) -> Result<Duration, String> {
-    let seconds: f64 = text.parse().map_err(|_| format!("“{text}” is not a number of seconds"))?;
+    let seconds: f64 = text
+        .parse()
+        .map_err(|_| format!("“{text}” is not a number of seconds"))?;
     Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
 }
 
 fn parse_say_at(text: &str) -> Result<(Duration, PathBuf), String> {
-    let (seconds, path) = text.split_once('=').ok_or("it should read SECONDS=FILE.wav")?;
+    let (seconds, path) = text
+        .split_once('=')
+        .ok_or("it should read SECONDS=FILE.wav")?;
     Ok((parse_seconds(seconds)?, path.into()))
 }

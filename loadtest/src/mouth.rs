@@ -32,12 +32,19 @@ struct Saying {
 impl Mouth {
     /// A silent mouth; with `noisy`, on a line with a noise floor near −66 dBFS. The noise is the same in every run.
     pub(crate) fn new(noisy: bool) -> Self {
-        Self { saying: None, noise: noisy.then_some(0x2545_f491) }
+        Self {
+            saying: None,
+            noise: noisy.then_some(0x2545_f491),
+        }
     }
 
     /// Starts to say something, in place of what was being said. With `repeated`, again and again.
     pub(crate) fn say(&mut self, speech: Arc<Speech>, repeated: bool) {
-        self.saying = (!speech.audio.is_empty()).then_some(Saying { speech, position: 0, repeated });
+        self.saying = (!speech.audio.is_empty()).then_some(Saying {
+            speech,
+            position: 0,
+            repeated,
+        });
     }
 
     /// What is being said, with the silence around it.
@@ -72,7 +79,9 @@ impl Mouth {
     }
 
     fn line(&mut self) -> u8 {
-        let Some(state) = &mut self.noise else { return mulaw::SILENCE };
+        let Some(state) = &mut self.noise else {
+            return mulaw::SILENCE;
+        };
         // Marsaglia's xorshift, of which the three top bits pick one of the eight codes nearest to silence.
         *state ^= *state << 13;
         *state ^= *state >> 17;

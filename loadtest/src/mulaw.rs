@@ -25,7 +25,11 @@ pub(crate) fn decode(byte: u8) -> i16 {
     let code = i32::from(!byte);
     let segment = (code & 0x70) >> 4;
     let magnitude = ((((code & 0x0f) << 3) + BIAS) << segment) - BIAS;
-    (if code & 0x80 == 0 { magnitude } else { -magnitude }) as i16
+    (if code & 0x80 == 0 {
+        magnitude
+    } else {
+        -magnitude
+    }) as i16
 }
 
 #[cfg(test)]

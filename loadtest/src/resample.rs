@@ -21,7 +21,9 @@ pub(crate) fn halve(samples: &[i16]) -> Vec<i16> {
             let sum: f64 = taps
                 .iter()
                 .zip(position as isize - centre..)
-                .filter_map(|(tap, index)| Some(tap * f64::from(*samples.get(usize::try_from(index).ok()?)?)))
+                .filter_map(|(tap, index)| {
+                    Some(tap * f64::from(*samples.get(usize::try_from(index).ok()?)?))
+                })
                 .sum();
             sum.round().clamp(f64::from(i16::MIN), f64::from(i16::MAX)) as i16
         })
@@ -32,7 +34,11 @@ fn low_pass() -> [f64; TAPS] {
     let cut_off = CUT_OFF_HZ / INPUT_HZ;
     let mut taps = std::array::from_fn(|index| {
         let offset = index as f64 - (TAPS / 2) as f64;
-        let sinc = if offset == 0.0 { 2.0 * cut_off } else { (2.0 * PI * cut_off * offset).sin() / (PI * offset) };
+        let sinc = if offset == 0.0 {
+            2.0 * cut_off
+        } else {
+            (2.0 * PI * cut_off * offset).sin() / (PI * offset)
+        };
         let phase = 2.0 * PI * index as f64 / (TAPS - 1) as f64;
         sinc * (0.42 - 0.5 * phase.cos() + 0.08 * (2.0 * phase).cos())
     });
@@ -62,12 +68,19 @@ mod tests {
     }
 
     fn level_after_halving(hz: f64) -> f64 {
-        let tone: Vec<i16> = (0..16_000).map(|n| ((2.0 * PI * hz * f64::from(n) / INPUT_HZ).sin() * 10_000.0) as i16).collect();
+        let tone: Vec<i16> = (0..16_000)
+            .map(|n| ((2.0 * PI * hz * f64::from(n) / INPUT_HZ).sin() * 10_000.0) as i16)
+            .collect();
         let halved = halve(&tone);
         rms(&halved[200..7800]) / rms(&tone[400..15_600])
     }
 
     fn rms(samples: &[i16]) -> f64 {
-        (samples.iter().map(|&sample| f64::from(sample).powi(2)).sum::<f64>() / samples.len() as f64).sqrt()
+        (samples
+            .iter()
+            .map(|&sample| f64::from(sample).powi(2))
+            .sum::<f64>()
+            / samples.len() as f64)
+            .sqrt()
     }
 }

@@ -9,7 +9,9 @@ use anyhow::Context;
 use anyhow::Result;
 use anyhow::bail;
 use anyhow::ensure;
+use reqwest::Url;
 use serde::Deserialize;
+use serde::Deserializer;
 
 use crate::dialogue::QUIET;
 use crate::dialogue::Step;
@@ -36,7 +38,8 @@ pub(crate) struct Gateway {
     /// One TARGET, or several that take turns.
     pub(crate) target: OneOrMany,
     /// Its admin listener.
-    pub(crate) admin: Option<reqwest::Url>,
+    #[serde(default, deserialize_with = "url")]
+    pub(crate) admin: Option<Url>,
     /// The environment variable that holds Twilio's auth token.
     #[serde(default = "default_token_env")]
     pub(crate) auth_token_env: String,
@@ -48,7 +51,8 @@ pub(crate) struct Gateway {
     #[serde(default)]
     pub(crate) direct: bool,
     /// What the gateway believes its own URL to be.
-    pub(crate) public_url: Option<reqwest::Url>,
+    #[serde(default, deserialize_with = "url")]
+    pub(crate) public_url: Option<Url>,
     /// A live line has a noise floor.
     #[serde(default)]
     pub(crate) line_noise: bool,
@@ -168,7 +172,8 @@ struct WrittenStep {
 impl Scenario {
     /// Reads the file.
     pub(crate) fn read(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()))?;
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("{} cannot be read", path.display()))?;
         Self::parse(&text).with_context(|| format!("{} is not a scenario", path.display()))
     }
 
@@ -186,7 +191,10 @@ impl Scenario {
             (true, false) => Ok(Self::Dialogue(Box::new(toml::from_str(text)?))),
             (false, true) => {
                 let load: LoadScenario = toml::from_str(text)?;
-                ensure!(load.calls > 0 && load.ramp_per_second > 0.0, "calls and ramp_per_second must be more than 0");
+                ensure!(
+                    load.calls > 0 && load.ramp_per_second > 0.0,
+                    "calls and ramp_per_second must be more than 0"
+                );
                 Ok(Self::Load(Box::new(load)))
             }
             _ => bail!("it needs either [[steps]], for a dialogue, or calls, for a load"),
@@ -200,8 +208,16 @@ impl DialogueScenario {
         let mut synthesiser = Synthesiser::default();
         let numbered = self.steps.iter().enumerate();
         let hears = self.steps.iter().any(|step| step.hear.is_some());
-        ensure!(!hears || self.gateway.admin.is_some(), "steps that hear need gateway.admin, which tells what the agent says");
-        numbered.map(|(index, step)| step.compile(&mut synthesiser).with_context(|| format!("step {}", index + 1))).collect()
+        ensure!(
+            !hears || self.gateway.admin.is_some(),
+            "steps that hear need gateway.admin, which tells what the agent says"
+        );
+        numbered
+            .map(|(index, step)| {
+                step.compile(&mut synthesiser)
+                    .with_context(|| format!("step {}", index + 1))
+            })
+            .collect()
     }
 }
 
@@ -210,7 +226,10 @@ impl WrittenStep {
         let within = self.timeout.unwrap_or(STEP_TIMEOUT);
         let mut steps = Vec::new();
         if let Some(text) = &self.hear {
-            steps.push(Step::Hear { text: text.clone(), within });
+            steps.push(Step::Hear {
+                text: text.clone(),
+                within,
+            });
         }
         let speech = match (&self.say, &self.play) {
             (Some(_), Some(_)) => bail!("either say a text or play a file"),
@@ -223,9 +242,16 @@ impl WrittenStep {
             (Some(delay), None) => Some(When::AgentSpeaking(delay)),
             (None, quiet) => quiet.map(When::AgentSilent),
         };
-        ensure!(when.is_none() || speech.is_some(), "barge_in_after and after_silence go with say or play");
+        ensure!(
+            when.is_none() || speech.is_some(),
+            "barge_in_after and after_silence go with say or play"
+        );
         if let Some(speech) = speech {
-            steps.push(Step::Say { speech, when: when.unwrap_or(When::AgentSilent(QUIET)), within });
+            steps.push(Step::Say {
+                speech,
+                when: when.unwrap_or(When::AgentSilent(QUIET)),
+                within,
+            });
         }
         if let Some(keys) = &self.dtmf {
             check_keys(keys)?;
@@ -234,7 +260,10 @@ impl WrittenStep {
         steps.extend(self.wait.map(Step::Wait));
         steps.extend(self.listen.map(Step::Listen));
         if let Some(reason) = &self.expect_end {
-            steps.push(Step::ExpectEnd { reason: reason.clone(), within });
+            steps.push(Step::ExpectEnd {
+                reason: reason.clone(),
+                within,
+            });
         }
         let count = steps.len();
         match steps.pop() {
@@ -247,8 +276,18 @@ impl WrittenStep {
 /// A telephone's keys, and those of DTMF that telephones lost.
 pub(crate) fn check_keys(keys: &str) -> Result<()> {
     let known = |key: char| key.is_ascii_digit() || matches!(key, '*' | '#' | 'A'..='D');
-    ensure!(!keys.is_empty() && keys.chars().all(known), "“{keys}” are not keys: 0–9 * # A–D");
+    ensure!(
+        !keys.is_empty() && keys.chars().all(known),
+        "“{keys}” are not keys: 0–9 * # A–D"
+    );
     Ok(())
+}
+
+fn url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Url>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    Url::parse(&text)
+        .map(Some)
+        .map_err(serde::de::Error::custom)
 }
 
 fn default_token_env() -> String {
@@ -271,25 +310,41 @@ fn default_audio() -> String {
 mod tests {
     use super::*;
 
-    const GATEWAY: &str = "[gateway]\ntarget = 'ws://127.0.0.1:8080/twilio/media'\nadmin = 'http://127.0.0.1:9090'\n";
+    const GATEWAY: &str =
+        "[gateway]\ntarget = 'ws://127.0.0.1:8080/twilio/media'\nadmin = 'http://127.0.0.1:9090'\n";
 
     #[test]
     fn the_shipped_scenarios_are_scenarios() {
-        assert!(matches!(Scenario::parse(include_str!("../scenarios/demo.toml")), Ok(Scenario::Dialogue(_))));
-        assert!(matches!(Scenario::parse(include_str!("../scenarios/twilio-200.toml")), Ok(Scenario::Load(_))));
+        assert!(matches!(
+            Scenario::parse(include_str!("../scenarios/demo.toml")),
+            Ok(Scenario::Dialogue(_))
+        ));
+        assert!(matches!(
+            Scenario::parse(include_str!("../scenarios/twilio-200.toml")),
+            Ok(Scenario::Load(_))
+        ));
     }
 
     #[test]
     fn steps_become_what_they_say() {
         let steps = compile("steps = [{ hear = 'help' }, { dtmf = '2#' }, { expect_end = 'agent', timeout = '3s' }]").expect("steps");
-        assert!(matches!(&steps[0], Step::Hear { text, within } if text == "help" && *within == STEP_TIMEOUT));
+        assert!(
+            matches!(&steps[0], Step::Hear { text, within } if text == "help" && *within == STEP_TIMEOUT)
+        );
         assert!(matches!(&steps[1], Step::Press(keys) if keys == "2#"));
-        assert!(matches!(&steps[2], Step::ExpectEnd { within, .. } if *within == Duration::from_secs(3)));
+        assert!(
+            matches!(&steps[2], Step::ExpectEnd { within, .. } if *within == Duration::from_secs(3))
+        );
     }
 
     #[test]
     fn a_step_that_does_two_things_or_none_is_refused() {
-        for steps in ["[{ hear = 'a', dtmf = '1' }]", "[{ timeout = '1s' }]", "[{ dtmf = 'x' }]", "[{ barge_in_after = '1s' }]"] {
+        for steps in [
+            "[{ hear = 'a', dtmf = '1' }]",
+            "[{ timeout = '1s' }]",
+            "[{ dtmf = 'x' }]",
+            "[{ barge_in_after = '1s' }]",
+        ] {
             assert!(compile(&format!("steps = {steps}")).is_err(), "{steps}");
         }
     }

@@ -19,7 +19,13 @@ impl Scrape {
     /// Reads the text; lines that are not samples are passed over.
     pub(crate) fn parse(text: &str) -> Self {
         let is_sample = |line: &&str| !line.starts_with('#') && !line.trim().is_empty();
-        Self { samples: text.lines().filter(is_sample).filter_map(parse_sample).collect() }
+        Self {
+            samples: text
+                .lines()
+                .filter(is_sample)
+                .filter_map(parse_sample)
+                .collect(),
+        }
     }
 
     /// The sum over all series of a name; `None` if there is none.
@@ -35,7 +41,12 @@ impl Scrape {
     }
 
     /// The growth by the values of one label, those that grew.
-    pub(crate) fn growth_by(&self, before: &Self, name: &str, label: &str) -> BTreeMap<String, f64> {
+    pub(crate) fn growth_by(
+        &self,
+        before: &Self,
+        name: &str,
+        label: &str,
+    ) -> BTreeMap<String, f64> {
         let mut growth = self.by(name, label);
         for (value, count) in before.by(name, label) {
             *growth.entry(value).or_default() -= count;
@@ -49,24 +60,41 @@ impl Scrape {
     pub(crate) fn quantile(&self, before: &Self, name: &str, quantile: f64) -> Option<f64> {
         let buckets = self.by_bound(&format!("{name}_bucket"));
         if buckets.is_empty() {
-            return self.named(name).find(|sample| sample.number("quantile") == Some(quantile)).map(|sample| sample.value);
+            return self
+                .named(name)
+                .find(|sample| sample.number("quantile") == Some(quantile))
+                .map(|sample| sample.value);
         }
         let earlier = before.by_bound(&format!("{name}_bucket"));
-        let count_before = |bound: f64| earlier.iter().find(|(other, _)| *other == bound).map_or(0.0, |(_, count)| *count);
-        let growth: Vec<(f64, f64)> = buckets.iter().map(|&(bound, count)| (bound, count - count_before(bound))).collect();
+        let count_before = |bound: f64| {
+            earlier
+                .iter()
+                .find(|(other, _)| *other == bound)
+                .map_or(0.0, |(_, count)| *count)
+        };
+        let growth: Vec<(f64, f64)> = buckets
+            .iter()
+            .map(|&(bound, count)| (bound, count - count_before(bound)))
+            .collect();
         let total = growth.last().map_or(0.0, |(_, count)| *count);
-        let bucket = growth.iter().find(|(_, count)| *count >= quantile * total)?;
+        let bucket = growth
+            .iter()
+            .find(|(_, count)| *count >= quantile * total)?;
         (total > 0.0).then_some(bucket.0)
     }
 
     fn named<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Sample> {
-        self.samples.iter().filter(move |sample| sample.name == name)
+        self.samples
+            .iter()
+            .filter(move |sample| sample.name == name)
     }
 
     fn by(&self, name: &str, label: &str) -> BTreeMap<String, f64> {
         let mut sums = BTreeMap::new();
         for sample in self.named(name) {
-            *sums.entry(sample.label(label).unwrap_or_default().to_owned()).or_default() += sample.value;
+            *sums
+                .entry(sample.label(label).unwrap_or_default().to_owned())
+                .or_default() += sample.value;
         }
         sums
     }
@@ -75,7 +103,9 @@ impl Scrape {
     fn by_bound(&self, name: &str) -> Vec<(f64, f64)> {
         let mut bounds: Vec<(f64, f64)> = Vec::new();
         for sample in self.named(name) {
-            let Some(bound) = sample.number("le") else { continue };
+            let Some(bound) = sample.number("le") else {
+                continue;
+            };
             match bounds.iter_mut().find(|(other, _)| *other == bound) {
                 Some((_, count)) => *count += sample.value,
                 None => bounds.push((bound, sample.value)),
@@ -88,7 +118,10 @@ impl Scrape {
 
 impl Sample {
     fn label(&self, name: &str) -> Option<&str> {
-        self.labels.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_str())
+        self.labels
+            .iter()
+            .find(|(other, _)| other == name)
+            .map(|(_, value)| value.as_str())
     }
 
     fn number(&self, label: &str) -> Option<f64> {
@@ -111,7 +144,11 @@ fn parse_sample(line: &str) -> Option<Sample> {
     };
     // A time stamp may follow the value.
     let value = rest.split_whitespace().next()?.parse().ok()?;
-    Some(Sample { name: name.trim().to_owned(), labels, value })
+    Some(Sample {
+        name: name.trim().to_owned(),
+        labels,
+        value,
+    })
 }
 
 /// The labels after `{`, and the text after `}`. A value may hold braces, commas and escapes.
@@ -167,8 +204,17 @@ lateness_bucket{le="+Inf"} 1100
     fn growth_is_counted_by_label() {
         let (before, after) = (Scrape::parse(BEFORE), Scrape::parse(AFTER));
         let reasons = after.growth_by(&before, "tandem_calls_total", "end_reason");
-        assert_eq!(reasons, BTreeMap::from([("caller_hung_up".into(), 200.0), ("odd \"}, \\ one".into(), 2.0)]));
-        assert_eq!(after.growth(&before, "process_cpu_seconds_total"), Some(31.75));
+        assert_eq!(
+            reasons,
+            BTreeMap::from([
+                ("caller_hung_up".into(), 200.0),
+                ("odd \"}, \\ one".into(), 2.0)
+            ])
+        );
+        assert_eq!(
+            after.growth(&before, "process_cpu_seconds_total"),
+            Some(31.75)
+        );
         assert_eq!(after.growth(&before, "no_such_metric"), None);
     }
 
@@ -177,13 +223,19 @@ lateness_bucket{le="+Inf"} 1100
         let (before, after) = (Scrape::parse(BEFORE), Scrape::parse(AFTER));
         assert_eq!(after.quantile(&before, "lateness", 0.5), Some(0.001));
         assert_eq!(after.quantile(&before, "lateness", 0.999), Some(0.005));
-        assert_eq!(after.quantile(&before, "lateness", 1.0), Some(f64::INFINITY));
+        assert_eq!(
+            after.quantile(&before, "lateness", 1.0),
+            Some(f64::INFINITY)
+        );
         assert_eq!(before.quantile(&before, "lateness", 0.5), None);
     }
 
     #[test]
     fn a_summary_gives_its_own_quantile() {
         let scrape = Scrape::parse("lateness{quantile=\"0.999\"} 0.004\nlateness_sum 1\n");
-        assert_eq!(scrape.quantile(&Scrape::default(), "lateness", 0.999), Some(0.004));
+        assert_eq!(
+            scrape.quantile(&Scrape::default(), "lateness", 0.999),
+            Some(0.004)
+        );
     }
 }

@@ -38,12 +38,20 @@ impl Speech {
     /// Speech from mu-law audio.
     pub(crate) fn new(label: String, audio: Vec<u8>) -> Self {
         let voiced = voice::voiced_range(&audio);
-        Self { label, audio, voiced }
+        Self {
+            label,
+            audio,
+            voiced,
+        }
     }
 
     /// A mono WAV file, 16 bits, at 8 or 16 kHz.
     pub(crate) fn from_file(path: &Path) -> Result<Self> {
-        let label = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+        let label = path
+            .file_name()
+            .unwrap_or(path.as_os_str())
+            .to_string_lossy()
+            .into_owned();
         let audio = read(path).with_context(|| format!("{} cannot be spoken", path.display()))?;
         Ok(Self::new(label, audio))
     }
@@ -72,13 +80,21 @@ impl Synthesiser {
 
 /// Runs flite into a file of its own, which is removed again.
 fn synthesise(text: &str) -> Result<Vec<u8>> {
-    let file = Scratch(std::env::temp_dir().join(format!("tandem-load-{}-{:x}.wav", process::id(), crate::random())));
+    let file = Scratch(std::env::temp_dir().join(format!(
+        "tandem-load-{}-{:x}.wav",
+        process::id(),
+        crate::random()
+    )));
     let output = Command::new("flite")
         .args(["-voice", "kal16", "-t", text, "-o"])
         .arg(&file.0)
         .output()
         .context("flite does not start; on Debian it is in the package “flite”")?;
-    ensure!(output.status.success(), "flite failed: {}", String::from_utf8_lossy(&output.stderr).trim());
+    ensure!(
+        output.status.success(),
+        "flite failed: {}",
+        String::from_utf8_lossy(&output.stderr).trim()
+    );
     read(&file.0)
 }
 
@@ -94,13 +110,20 @@ impl Drop for Scratch {
 fn read(path: &Path) -> Result<Vec<u8>> {
     let mut reader = hound::WavReader::open(path)?;
     let spec = reader.spec();
-    ensure!(spec.channels == 1, "it has {} channels; one is needed", spec.channels);
+    ensure!(
+        spec.channels == 1,
+        "it has {} channels; one is needed",
+        spec.channels
+    );
     ensure!(
         spec.bits_per_sample == 16 && spec.sample_format == hound::SampleFormat::Int,
         "its samples have {} bits; 16-bit integers are needed",
         spec.bits_per_sample
     );
-    ensure!(reader.duration() / spec.sample_rate.max(1) <= LONGEST_SECONDS, "it is longer than half an hour");
+    ensure!(
+        reader.duration() / spec.sample_rate.max(1) <= LONGEST_SECONDS,
+        "it is longer than half an hour"
+    );
     let samples = reader.samples().collect::<Result<Vec<i16>, _>>()?;
     let samples = match spec.sample_rate {
         8_000 => samples,

@@ -20,7 +20,10 @@ impl FromStr for Target {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let scheme = text.split_once(':').map_or("", |(scheme, _)| scheme).to_ascii_lowercase();
+        let scheme = text
+            .split_once(':')
+            .map_or("", |(scheme, _)| scheme)
+            .to_ascii_lowercase();
         let url = || Url::parse(text).map_err(|error| format!("“{text}” is not a URL: {error}"));
         match scheme.as_str() {
             "ws" | "wss" => {
@@ -55,14 +58,25 @@ mod tests {
 
     #[test]
     fn the_scheme_tells_the_ingress() {
-        assert!(matches!("ws://127.0.0.1:8080/twilio/media".parse(), Ok(Target::Twilio(_))));
-        assert!(matches!("sip:1000@127.0.0.1:5060".parse(), Ok(Target::Sip(_))));
-        assert!(matches!("https://voice.example.com/whip/support".parse(), Ok(Target::Whip(_))));
+        assert!(matches!(
+            "ws://127.0.0.1:8080/twilio/media".parse(),
+            Ok(Target::Twilio(_))
+        ));
+        assert!(matches!(
+            "sip:1000@127.0.0.1:5060".parse(),
+            Ok(Target::Sip(_))
+        ));
+        assert!(matches!(
+            "https://voice.example.com/whip/support".parse(),
+            Ok(Target::Whip(_))
+        ));
     }
 
     #[test]
     fn a_wrong_target_is_refused_with_a_hint() {
-        let error = "ws://127.0.0.1:8080/".parse::<Target>().expect_err("no media path");
+        let error = "ws://127.0.0.1:8080/"
+            .parse::<Target>()
+            .expect_err("no media path");
         assert!(error.contains("/twilio/media"), "{error}");
         assert!("voice.example.com".parse::<Target>().is_err());
     }

@@ -25,7 +25,11 @@ impl Timeline {
     /// Something that the caller's side noted at `at`.
     pub(crate) fn note(self, note: &Note, at: Duration) {
         if let Some(text) = describe_note(note, self) {
-            let at = if let Note::AgentStops { end, .. } = note { *end } else { at };
+            let at = if let Note::AgentStops { end, .. } = note {
+                *end
+            } else {
+                at
+            };
             self.line(&text, at);
         }
     }
@@ -55,12 +59,32 @@ fn describe_note(note: &Note, timeline: Timeline) -> Option<String> {
         Note::CallerSpeaks { what } => format!("caller says  “{what}”"),
         Note::CallerStops => "caller stops".to_owned(),
         Note::AgentSpeaks { waited: None } => "agent speaks".to_owned(),
-        Note::AgentSpeaks { waited: Some(waited) } => format!("agent speaks  {} after the caller's last sound", ms(*waited)),
-        Note::AgentStops { after_barge_in: None, .. } => "agent stops".to_owned(),
-        Note::AgentStops { after_barge_in: Some(after), .. } => format!("agent stops  {} after the barge-in", ms(*after)),
-        Note::Cleared { unheard, marks, after_barge_in } => {
-            let after = after_barge_in.map(|after| format!(" after {}", ms(after))).unwrap_or_default();
-            format!("clear received{after}: {} unheard, {marks} marks returned", ms(*unheard))
+        Note::AgentSpeaks {
+            waited: Some(waited),
+        } => format!(
+            "agent speaks  {} after the caller's last sound",
+            ms(*waited)
+        ),
+        Note::AgentStops {
+            after_barge_in: None,
+            ..
+        } => "agent stops".to_owned(),
+        Note::AgentStops {
+            after_barge_in: Some(after),
+            ..
+        } => format!("agent stops  {} after the barge-in", ms(*after)),
+        Note::Cleared {
+            unheard,
+            marks,
+            after_barge_in,
+        } => {
+            let after = after_barge_in
+                .map(|after| format!(" after {}", ms(after)))
+                .unwrap_or_default();
+            format!(
+                "clear received{after}: {} unheard, {marks} marks returned",
+                ms(*unheard)
+            )
         }
         Note::MarkReturned { .. } if timeline < Timeline::Verbose => return None,
         Note::MarkReturned { name } => format!("mark “{name}” returned"),
@@ -90,8 +114,14 @@ mod tests {
     fn marks_and_unknown_events_are_for_the_verbose() {
         let mark = Note::MarkReturned { name: "m1".into() };
         assert_eq!(describe_note(&mark, Timeline::Normal), None);
-        assert_eq!(describe_note(&mark, Timeline::Verbose), Some("mark “m1” returned".into()));
-        assert_eq!(describe_event(&What::Other("{}".into()), Timeline::Normal), None);
+        assert_eq!(
+            describe_note(&mark, Timeline::Verbose),
+            Some("mark “m1” returned".into())
+        );
+        assert_eq!(
+            describe_event(&What::Other("{}".into()), Timeline::Normal),
+            None
+        );
     }
 
     #[test]
@@ -102,6 +132,9 @@ mod tests {
             after_barge_in: Some(Duration::from_millis(312)),
         };
         let text = describe_note(&note, Timeline::Normal);
-        assert_eq!(text, Some("clear received after 312 ms: 1600 ms unheard, 2 marks returned".into()));
+        assert_eq!(
+            text,
+            Some("clear received after 312 ms: 1600 ms unheard, 2 marks returned".into())
+        );
     }
 }

@@ -28,7 +28,10 @@ const PURITY: f64 = 0.85;
 pub(crate) fn period() -> Vec<u8> {
     let mut audio = vec![mulaw::SILENCE; PERIOD];
     for (index, byte) in audio[..BURST].iter_mut().enumerate() {
-        *byte = mulaw::encode((AMPLITUDE * (2.0 * PI * HZ * index as f64 / f64::from(mulaw::SAMPLE_RATE)).sin()) as i16);
+        *byte = mulaw::encode(
+            (AMPLITUDE * (2.0 * PI * HZ * index as f64 / f64::from(mulaw::SAMPLE_RATE)).sin())
+                as i16,
+        );
     }
     audio
 }
@@ -109,12 +112,17 @@ mod tests {
         let found = hear_all(&mut detector, &heard);
         assert_eq!(found.len(), 1);
         let delay = found[0].as_millis();
-        assert!((120..=130).contains(&delay), "sent 125 ms ago, found {delay} ms");
+        assert!(
+            (120..=130).contains(&delay),
+            "sent 125 ms ago, found {delay} ms"
+        );
     }
 
     #[test]
     fn another_tone_is_not_ours() {
-        let other: Vec<u8> = (0..8000).map(|n| mulaw::encode((8000.0 * (f64::from(n) * 0.6).sin()) as i16)).collect();
+        let other: Vec<u8> = (0..8000)
+            .map(|n| mulaw::encode((8000.0 * (f64::from(n) * 0.6).sin()) as i16))
+            .collect();
         let mut detector = Detector::default();
         detector.sent(Duration::ZERO);
         assert_eq!(hear_all(&mut detector, &other), []);

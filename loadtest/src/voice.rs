@@ -17,7 +17,10 @@ const WINDOW: usize = mulaw::FRAME / 2;
 
 /// Whether a piece of mu-law audio holds voice.
 pub(crate) fn is_voiced(audio: &[u8]) -> bool {
-    let energy: f64 = audio.iter().map(|&byte| f64::from(mulaw::decode(byte)).powi(2)).sum();
+    let energy: f64 = audio
+        .iter()
+        .map(|&byte| f64::from(mulaw::decode(byte)).powi(2))
+        .sum();
     !audio.is_empty() && energy / audio.len() as f64 >= VOICED_RMS * VOICED_RMS
 }
 
@@ -25,7 +28,10 @@ pub(crate) fn is_voiced(audio: &[u8]) -> bool {
 pub(crate) fn voiced_range(audio: &[u8]) -> Range<usize> {
     let voiced = || audio.chunks(WINDOW).map(is_voiced);
     let windows = audio.len().div_ceil(WINDOW);
-    match (voiced().position(|voiced| voiced), voiced().rev().position(|voiced| voiced)) {
+    match (
+        voiced().position(|voiced| voiced),
+        voiced().rev().position(|voiced| voiced),
+    ) {
         (Some(first), Some(last)) => first * WINDOW..((windows - last) * WINDOW).min(audio.len()),
         _ => 0..0,
     }
@@ -59,7 +65,12 @@ impl Tracker {
     }
 
     /// One frame heard at `at`; `frame_end` is when it will have been heard.
-    pub(crate) fn hear(&mut self, frame: &[u8], frame_end: Duration, at: Duration) -> Option<Change> {
+    pub(crate) fn hear(
+        &mut self,
+        frame: &[u8],
+        frame_end: Duration,
+        at: Duration,
+    ) -> Option<Change> {
         if is_voiced(frame) {
             self.last_voiced = frame_end;
             if self.speaking_since.is_none() {
@@ -69,7 +80,11 @@ impl Tracker {
             return None;
         }
         let pausing = at.saturating_sub(self.last_voiced);
-        if pausing >= HANGOVER { self.stop(self.last_voiced) } else { None }
+        if pausing >= HANGOVER {
+            self.stop(self.last_voiced)
+        } else {
+            None
+        }
     }
 
     /// Nothing more can come: the talk is over at `at` without waiting for a pause.
@@ -92,7 +107,10 @@ mod tests {
     #[test]
     fn a_pause_between_sentences_is_not_the_end() {
         let mut tracker = Tracker::default();
-        let changes = hear(&mut tracker, &[(true, 10), (false, 15), (true, 10), (false, 30)]);
+        let changes = hear(
+            &mut tracker,
+            &[(true, 10), (false, 15), (true, 10), (false, 30)],
+        );
         assert_eq!(changes, [Change::Started, Change::Stopped(ms(700))]);
     }
 
@@ -113,11 +131,17 @@ mod tests {
     }
 
     fn hear(tracker: &mut Tracker, parts: &[(bool, u32)]) -> Vec<Change> {
-        let frames = parts.iter().flat_map(|&(voiced, frames)| (0..frames).map(move |_| voiced));
+        let frames = parts
+            .iter()
+            .flat_map(|&(voiced, frames)| (0..frames).map(move |_| voiced));
         (0u32..)
             .zip(frames)
             .filter_map(|(index, voiced)| {
-                let frame = [if voiced { mulaw::encode(5000) } else { mulaw::SILENCE }; mulaw::FRAME];
+                let frame = [if voiced {
+                    mulaw::encode(5000)
+                } else {
+                    mulaw::SILENCE
+                }; mulaw::FRAME];
                 tracker.hear(&frame, FRAME_TIME * (index + 1), FRAME_TIME * index)
             })
             .collect()

@@ -46,12 +46,20 @@ struct MediaBody {
 impl Writer {
     /// A writer that has written nothing.
     pub(super) fn new(ids: CallIds) -> Self {
-        Self { ids, sequence: 0, chunk: 0 }
+        Self {
+            ids,
+            sequence: 0,
+            chunk: 0,
+        }
     }
 
     /// The stream begins.
     pub(super) fn start(&mut self, parameters: &BTreeMap<String, String>) -> String {
-        let CallIds { account, call, stream } = self.ids.clone();
+        let CallIds {
+            account,
+            call,
+            stream,
+        } = self.ids.clone();
         json!({
             "event": "start",
             "sequenceNumber": self.next(),
@@ -80,10 +88,18 @@ impl Writer {
                     payload: STANDARD.encode(audio),
                 };
                 let sequence = self.next();
-                let message = Media { event: "media", sequence, media, stream: &self.ids.stream };
+                let message = Media {
+                    event: "media",
+                    sequence,
+                    media,
+                    stream: &self.ids.stream,
+                };
                 serde_json::to_string(&message).expect("strings always serialise")
             }
-            ToGateway::Digit(digit) => self.numbered("dtmf", &json!({ "track": "inbound_track", "digit": digit.to_string() })),
+            ToGateway::Digit(digit) => self.numbered(
+                "dtmf",
+                &json!({ "track": "inbound_track", "digit": digit.to_string() }),
+            ),
             ToGateway::Mark(name) => self.numbered("mark", &json!({ "name": name })),
         }
     }
@@ -131,7 +147,9 @@ struct Addressed {
 /// Reads a message of the gateway's as strictly as Twilio, which ends the stream at an invalid one (error 31951).
 pub(super) fn read(text: &str, stream: &str) -> FromGateway {
     let improper = |why: &str| FromGateway::Improper(format!("{why}: {}", shorten(text)));
-    let addressed = serde_json::from_str::<Addressed>(text).ok().and_then(|message| message.stream);
+    let addressed = serde_json::from_str::<Addressed>(text)
+        .ok()
+        .and_then(|message| message.stream);
     if addressed.as_deref() != Some(stream) {
         return improper("a message without our streamSid");
     }
@@ -148,7 +166,11 @@ pub(super) fn read(text: &str, stream: &str) -> FromGateway {
 
 fn shorten(text: &str) -> String {
     const ENOUGH: usize = 120;
-    if text.chars().count() <= ENOUGH { text.to_owned() } else { text.chars().take(ENOUGH).chain(['…']).collect() }
+    if text.chars().count() <= ENOUGH {
+        text.to_owned()
+    } else {
+        text.chars().take(ENOUGH).chain(['…']).collect()
+    }
 }
 
 #[cfg(test)]
@@ -164,10 +186,16 @@ mod tests {
         assert_eq!(start["start"]["customParameters"]["token"], "t&1");
         let media = parsed(&writer.write(&ToGateway::Frame([0xff; 160])));
         assert_eq!(media["sequenceNumber"], "2");
-        assert_eq!((&media["media"]["chunk"], &media["media"]["timestamp"]), (&"1".into(), &"20".into()));
+        assert_eq!(
+            (&media["media"]["chunk"], &media["media"]["timestamp"]),
+            (&"1".into(), &"20".into())
+        );
         assert_eq!(media["media"]["track"], "inbound");
         let digit = parsed(&writer.write(&ToGateway::Digit('#')));
-        assert_eq!(digit["dtmf"], json!({ "track": "inbound_track", "digit": "#" }));
+        assert_eq!(
+            digit["dtmf"],
+            json!({ "track": "inbound_track", "digit": "#" })
+        );
         let stop = parsed(&writer.stop());
         assert_eq!(stop["sequenceNumber"], "4");
         assert_eq!(stop["stop"]["callSid"], start["start"]["callSid"]);
@@ -175,11 +203,18 @@ mod tests {
 
     #[test]
     fn the_gateways_messages_are_read() {
-        assert!(matches!(read(r#"{"event":"media","streamSid":"MZ1","media":{"payload":"//8="}}"#, "MZ1"),
-            FromGateway::Audio(audio) if audio == [0xff, 0xff]));
-        assert!(matches!(read(r#"{"event":"mark","streamSid":"MZ1","mark":{"name":"m"}}"#, "MZ1"),
-            FromGateway::Mark(name) if name == "m"));
-        assert!(matches!(read(r#"{"event":"clear","streamSid":"MZ1"}"#, "MZ1"), FromGateway::Clear));
+        assert!(
+            matches!(read(r#"{"event":"media","streamSid":"MZ1","media":{"payload":"//8="}}"#, "MZ1"),
+            FromGateway::Audio(audio) if audio == [0xff, 0xff])
+        );
+        assert!(
+            matches!(read(r#"{"event":"mark","streamSid":"MZ1","mark":{"name":"m"}}"#, "MZ1"),
+            FromGateway::Mark(name) if name == "m")
+        );
+        assert!(matches!(
+            read(r#"{"event":"clear","streamSid":"MZ1"}"#, "MZ1"),
+            FromGateway::Clear
+        ));
     }
 
     #[test]
@@ -191,7 +226,10 @@ mod tests {
             r#"{"event":"media","streamSid":"MZ1","media":{"payload":"*"}}"#,
             r#"{"event":"flush","streamSid":"MZ1"}"#,
         ] {
-            assert!(matches!(read(text, "MZ1"), FromGateway::Improper(_)), "{text}");
+            assert!(
+                matches!(read(text, "MZ1"), FromGateway::Improper(_)),
+                "{text}"
+            );
         }
     }
 

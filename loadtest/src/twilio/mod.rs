@@ -24,6 +24,10 @@ impl CallIds {
     pub(crate) fn fresh() -> Self {
         let sid = |kind: &str| format!("{kind}{:016x}{:016x}", crate::random(), crate::random());
         // An account outlives its calls, so it is the same in all of them.
-        Self { account: format!("AC{:032x}", 0x7a4d_eb01_u32), call: sid("CA"), stream: sid("MZ") }
+        Self {
+            account: format!("AC{:032x}", 0x7a4d_eb01_u32),
+            call: sid("CA"),
+            stream: sid("MZ"),
+        }
     }
 }

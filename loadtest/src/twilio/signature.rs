@@ -10,7 +10,8 @@ use sha1::Sha1;
 pub(crate) fn sign(auth_token: &str, url: &str, form: &[(&str, String)]) -> String {
     let mut fields: Vec<_> = form.iter().collect();
     fields.sort();
-    let mut mac = Hmac::<Sha1>::new_from_slice(auth_token.as_bytes()).expect("HMAC takes a key of any length");
+    let mut mac = Hmac::<Sha1>::new_from_slice(auth_token.as_bytes())
+        .expect("HMAC takes a key of any length");
     mac.update(url.as_bytes());
     for (name, value) in fields {
         mac.update(name.as_bytes());
@@ -33,7 +34,11 @@ mod tests {
             ("Caller", "+14158675309"),
         ]
         .map(|(name, value)| (name, value.to_owned()));
-        let signature = sign("12345", "https://mycompany.com/myapp.php?foo=1&bar=2", &form);
+        let signature = sign(
+            "12345",
+            "https://mycompany.com/myapp.php?foo=1&bar=2",
+            &form,
+        );
         assert_eq!(signature, "RSOYDt4T1cUTdK1PDd93/VVr8B8=");
     }
 }

@@ -8,7 +8,11 @@ use std::collections::BTreeMap;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Verb {
     /// `<Connect><Stream>`: a bidirectional media stream.
-    Connect { action: Option<String>, stream: String, parameters: BTreeMap<String, String> },
+    Connect {
+        action: Option<String>,
+        stream: String,
+        parameters: BTreeMap<String, String>,
+    },
     /// `<Dial>`: the call goes to someone else.
     Dial(String),
     /// `<Hangup>`
@@ -50,7 +54,13 @@ fn verb(element: &Element) -> Verb {
         },
         "Dial" => Verb::Dial(all_text(element)),
         "Hangup" => Verb::HangUp,
-        "Reject" => Verb::Reject(element.attributes.get("reason").cloned().unwrap_or_else(|| "rejected".to_owned())),
+        "Reject" => Verb::Reject(
+            element
+                .attributes
+                .get("reason")
+                .cloned()
+                .unwrap_or_else(|| "rejected".to_owned()),
+        ),
         "Redirect" => Verb::Redirect(element.text.trim().to_owned()),
         other => Verb::Other(other.to_owned()),
     }
@@ -66,7 +76,12 @@ fn parameter(element: &Element) -> Option<(String, String)> {
 fn all_text(element: &Element) -> String {
     let own = element.text.trim();
     let nested = element.children.iter().map(|child| child.text.trim());
-    [own].into_iter().chain(nested).filter(|text| !text.is_empty()).collect::<Vec<_>>().join(" ")
+    [own]
+        .into_iter()
+        .chain(nested)
+        .filter(|text| !text.is_empty())
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 fn read(mut text: &str) -> Option<Element> {
@@ -89,7 +104,9 @@ fn read(mut text: &str) -> Option<Element> {
         } else {
             let (tag, rest) = split_tag(&markup[1..])?;
             text = rest;
-            let (tag, is_empty) = tag.strip_suffix('/').map_or((tag, false), |tag| (tag, true));
+            let (tag, is_empty) = tag
+                .strip_suffix('/')
+                .map_or((tag, false), |tag| (tag, true));
             let element = read_tag(tag)?;
             if is_empty {
                 open.last_mut()?.children.push(element);
@@ -102,7 +119,9 @@ fn read(mut text: &str) -> Option<Element> {
         }
     }
     // Everything but the document itself must have been closed.
-    let [document] = open.as_mut_slice() else { return None };
+    let [document] = open.as_mut_slice() else {
+        return None;
+    };
     document.children.pop()
 }
 
@@ -126,12 +145,20 @@ fn split_tag(text: &str) -> Option<(&str, &str)> {
 
 fn read_tag(tag: &str) -> Option<Element> {
     let (name, mut rest) = tag.split_once(char::is_whitespace).unwrap_or((tag, ""));
-    let mut element = Element { name: name.to_owned(), ..Element::default() };
+    let mut element = Element {
+        name: name.to_owned(),
+        ..Element::default()
+    };
     while let Some((name, after)) = rest.split_once('=') {
         let after = after.trim_start();
-        let quote = after.chars().next().filter(|character| matches!(character, '"' | '\''))?;
+        let quote = after
+            .chars()
+            .next()
+            .filter(|character| matches!(character, '"' | '\''))?;
         let (value, after) = after[1..].split_once(quote)?;
-        element.attributes.insert(name.trim().to_owned(), unescape(value));
+        element
+            .attributes
+            .insert(name.trim().to_owned(), unescape(value));
         rest = after;
     }
     Some(element)
@@ -143,7 +170,10 @@ fn unescape(text: &str) -> String {
     let mut rest = text;
     while let Some((before, after)) = rest.split_once('&') {
         out += before;
-        match after.split_once(';').and_then(|(entity, after)| Some((character(entity)?, after))) {
+        match after
+            .split_once(';')
+            .and_then(|(entity, after)| Some((character(entity)?, after)))
+        {
             Some((character, after)) => {
                 out.push(character);
                 rest = after;
@@ -196,7 +226,10 @@ mod tests {
         let connect = Verb::Connect {
             action: Some("https://voice.example.com/twilio/action?a=1&b=2".into()),
             stream: "wss://voice.example.com/twilio/media".into(),
-            parameters: BTreeMap::from([("token".into(), "<x>\"'&amp;".into()), ("gt".into(), "a > b".into())]),
+            parameters: BTreeMap::from([
+                ("token".into(), "<x>\"'&amp;".into()),
+                ("gt".into(), "a > b".into()),
+            ]),
         };
         assert_eq!(verbs, Some(vec![connect, Verb::HangUp]));
     }
@@ -204,16 +237,35 @@ mod tests {
     #[test]
     fn endings_are_read() {
         let verbs = |text| parse(text).expect("a response");
-        assert_eq!(verbs("<Response><Dial><Sip>sip:desk@example.com;x=1</Sip></Dial></Response>"), [Verb::Dial("sip:desk@example.com;x=1".into())]);
-        assert_eq!(verbs("<Response><Dial>+15550123</Dial></Response>"), [Verb::Dial("+15550123".into())]);
-        assert_eq!(verbs("<Response><Reject reason=\"busy\"/></Response>"), [Verb::Reject("busy".into())]);
-        assert_eq!(verbs("<Response><Say>Tea & biscuits</Say></Response>"), [Verb::Other("Say".into())]);
+        assert_eq!(
+            verbs("<Response><Dial><Sip>sip:desk@example.com;x=1</Sip></Dial></Response>"),
+            [Verb::Dial("sip:desk@example.com;x=1".into())]
+        );
+        assert_eq!(
+            verbs("<Response><Dial>+15550123</Dial></Response>"),
+            [Verb::Dial("+15550123".into())]
+        );
+        assert_eq!(
+            verbs("<Response><Reject reason=\"busy\"/></Response>"),
+            [Verb::Reject("busy".into())]
+        );
+        assert_eq!(
+            verbs("<Response><Say>Tea & biscuits</Say></Response>"),
+            [Verb::Other("Say".into())]
+        );
         assert_eq!(verbs("<Response/>"), []);
     }
 
     #[test]
     fn what_is_not_twiml_is_refused() {
-        for text in ["", "hello", "<html></html>", "<Response><Connect></Response>", "<Response", "<Response><Hangup a=b/></Response>"] {
+        for text in [
+            "",
+            "hello",
+            "<html></html>",
+            "<Response><Connect></Response>",
+            "<Response",
+            "<Response><Hangup a=b/></Response>",
+        ] {
             assert_eq!(parse(text), None, "{text}");
         }
         assert_eq!(parse(&"<a>".repeat(100_000)), None);

@@ -29,7 +29,12 @@ pub(super) struct Instructions {
 }
 
 /// Asks `/twilio/voice` beside the target's `/twilio/media` what to do with the call.
-pub(super) async fn ask(target: &Url, placing: &Placing, ids: &CallIds, http: &reqwest::Client) -> Result<Instructions, SetupError> {
+pub(super) async fn ask(
+    target: &Url,
+    placing: &Placing,
+    ids: &CallIds,
+    http: &reqwest::Client,
+) -> Result<Instructions, SetupError> {
     let url = voice_url(target);
     let signed = match &placing.public_url {
         Some(public) => public.join(url.path()).unwrap_or_else(|_| public.clone()),
@@ -39,10 +44,19 @@ pub(super) async fn ask(target: &Url, placing: &Placing, ids: &CallIds, http: &r
     form.push(("CallStatus", "ringing".to_owned()));
     let (verbs, twiml) = post("webhook", url, &signed, placing, &form, http).await?;
     for verb in verbs {
-        if let Verb::Connect { action, stream, parameters } = verb {
+        if let Verb::Connect {
+            action,
+            stream,
+            parameters,
+        } = verb
+        {
             let action = action.and_then(|action| signed.join(&action).ok());
             let stream = Url::parse(&stream).map_err(|_| SetupError::NoStream(twiml))?;
-            return Ok(Instructions { action, stream, parameters });
+            return Ok(Instructions {
+                action,
+                stream,
+                parameters,
+            });
         }
     }
     Err(SetupError::NoStream(twiml))
@@ -57,15 +71,29 @@ pub(super) async fn ask_after(
     ending: &Ending,
     http: &reqwest::Client,
 ) -> Result<Vec<Verb>, SetupError> {
-    let url = if placing.direct { at_host_of(action, target) } else { action.clone() };
+    let url = if placing.direct {
+        at_host_of(action, target)
+    } else {
+        action.clone()
+    };
     let mut form = call_fields(placing, ids);
-    form.push(("CallStatus", if ending.caller_hung_up { "completed" } else { "in-progress" }.to_owned()));
+    form.push((
+        "CallStatus",
+        if ending.caller_hung_up {
+            "completed"
+        } else {
+            "in-progress"
+        }
+        .to_owned(),
+    ));
     form.push(("StreamSid", ids.stream.clone()));
     form.push(("StreamDuration", ending.lasted.as_secs().to_string()));
     if ending.caller_hung_up {
         form.push(("CallDuration", ending.lasted.as_secs().to_string()));
     }
-    Ok(post("action callback", url, action, placing, &form, http).await?.0)
+    Ok(post("action callback", url, action, placing, &form, http)
+        .await?
+        .0)
 }
 
 /// How the stream ended, for the action callback.
@@ -77,7 +105,11 @@ pub(super) struct Ending {
 
 /// The URL, with scheme and host as the target has them.
 pub(super) fn at_host_of(url: &Url, target: &Url) -> Url {
-    let mut moved = if url.scheme().starts_with("ws") { target.clone() } else { to_http(target) };
+    let mut moved = if url.scheme().starts_with("ws") {
+        target.clone()
+    } else {
+        to_http(target)
+    };
     moved.set_path(url.path());
     moved.set_query(url.query());
     moved
@@ -104,22 +136,38 @@ async fn post(
     form: &[(&'static str, String)],
     http: &reqwest::Client,
 ) -> Result<(Vec<Verb>, String), SetupError> {
-    let unreachable = |error: reqwest::Error| SetupError::Unreachable { what, why: causes(&error) };
-    let mut request = http.post(url).timeout(TIMEOUT).header("User-Agent", "TwilioProxy/1.1").form(form);
+    let unreachable = |error: reqwest::Error| SetupError::Unreachable {
+        what,
+        why: causes(&error),
+    };
+    let mut request = http
+        .post(url)
+        .timeout(TIMEOUT)
+        .header("User-Agent", "TwilioProxy/1.1")
+        .form(form);
     if let Some(token) = &placing.auth_token {
-        request = request.header("X-Twilio-Signature", signature::sign(token, signed.as_str(), form));
+        request = request.header(
+            "X-Twilio-Signature",
+            signature::sign(token, signed.as_str(), form),
+        );
     }
     let response = request.send().await.map_err(unreachable)?;
     let status = response.status();
     let mut body = response.text().await.map_err(unreachable)?;
     if !status.is_success() {
-        return Err(SetupError::Refused { what, status, body: body.trim().chars().take(300).collect() });
+        return Err(SetupError::Refused {
+            what,
+            status,
+            body: body.trim().chars().take(300).collect(),
+        });
     }
     // Twilio takes an empty answer as an empty response.
     if body.trim().is_empty() {
         body = "<Response/>".to_owned();
     }
-    let verbs = (body.len() <= LONGEST_TWIML).then(|| twiml::parse(&body)).flatten();
+    let verbs = (body.len() <= LONGEST_TWIML)
+        .then(|| twiml::parse(&body))
+        .flatten();
     let shown: String = body.trim().chars().take(300).collect();
     match verbs {
         Some(verbs) => Ok((verbs, shown)),
@@ -129,7 +177,12 @@ async fn post(
 
 fn voice_url(target: &Url) -> Url {
     let mut url = to_http(target);
-    let path = target.path().strip_suffix("media").unwrap_or("/twilio/").to_owned() + "voice";
+    let path = target
+        .path()
+        .strip_suffix("media")
+        .unwrap_or("/twilio/")
+        .to_owned()
+        + "voice";
     url.set_path(&path);
     url
 }
@@ -157,16 +210,28 @@ mod tests {
 
     #[test]
     fn the_webhook_lives_beside_the_stream() {
-        assert_eq!(voice_url(&url("ws://127.0.0.1:8080/twilio/media")).as_str(), "http://127.0.0.1:8080/twilio/voice");
-        assert_eq!(voice_url(&url("wss://voice.example.com/twilio/media")).as_str(), "https://voice.example.com/twilio/voice");
+        assert_eq!(
+            voice_url(&url("ws://127.0.0.1:8080/twilio/media")).as_str(),
+            "http://127.0.0.1:8080/twilio/voice"
+        );
+        assert_eq!(
+            voice_url(&url("wss://voice.example.com/twilio/media")).as_str(),
+            "https://voice.example.com/twilio/voice"
+        );
     }
 
     #[test]
     fn a_direct_call_keeps_the_targets_host() {
         let target = url("ws://127.0.0.1:8080/twilio/media");
         let moved = |text| at_host_of(&url(text), &target).to_string();
-        assert_eq!(moved("wss://voice.example.com/twilio/media?x=1"), "ws://127.0.0.1:8080/twilio/media?x=1");
-        assert_eq!(moved("https://voice.example.com/twilio/action"), "http://127.0.0.1:8080/twilio/action");
+        assert_eq!(
+            moved("wss://voice.example.com/twilio/media?x=1"),
+            "ws://127.0.0.1:8080/twilio/media?x=1"
+        );
+        assert_eq!(
+            moved("https://voice.example.com/twilio/action"),
+            "http://127.0.0.1:8080/twilio/action"
+        );
     }
 
     fn url(text: &str) -> Url {
