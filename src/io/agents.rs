@@ -25,29 +25,49 @@ pub struct ConfiguredAgent {
 
 impl ConfiguredAgent {
     /// Joins a backend with its configuration.
-    pub fn new(backend: Arc<dyn Backend>, agent: &config::Agent, audio: &config::Audio, turn: &config::Turn) -> Self {
+    pub fn new(
+        backend: Arc<dyn Backend>,
+        agent: &config::Agent,
+        audio: &config::Audio,
+        turn: &config::Turn,
+    ) -> Self {
         let greeting = match &agent.greeting {
             config::Greeting::Event(event) => Some(TurnInput::Event(event.clone())),
             config::Greeting::Text(text) => Some(TurnInput::Text(text.clone())),
             config::Greeting::Intent(intent) => Some(TurnInput::Intent(intent.clone())),
             config::Greeting::None => None,
         };
-        Self { backend, greeting, audio: audio.clone(), turn: turn.clone() }
+        Self {
+            backend,
+            greeting,
+            audio: audio.clone(),
+            turn: turn.clone(),
+        }
     }
 
     /// How the agent's speech is asked for: as the leg speaks it, so that nothing is translated twice.
     pub fn downlink(&self, leg: SampleRate) -> AudioFormat {
         if leg == SampleRate::HZ_8000 {
-            AudioFormat { encoding: Encoding::Mulaw, rate: leg }
+            AudioFormat {
+                encoding: Encoding::Mulaw,
+                rate: leg,
+            }
         } else {
-            AudioFormat { encoding: Encoding::Linear16, rate: leg }
+            AudioFormat {
+                encoding: Encoding::Linear16,
+                rate: leg,
+            }
         }
     }
 
     /// What a call over this leg is told.
     pub fn call_settings(&self, leg: &LegInfo, call_duration: Duration) -> CallSettings {
         CallSettings {
-            leg: LegTraits { rate: leg.rate, lead: leg.lead, confirms_playout: leg.confirms_playout },
+            leg: LegTraits {
+                rate: leg.rate,
+                lead: leg.lead,
+                confirms_playout: leg.confirms_playout,
+            },
             uplink: uplink(self.audio.uplink, leg.rate),
             chunk: self.audio.chunk,
             downlink: self.downlink(leg.rate),

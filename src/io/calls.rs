@@ -1,7 +1,6 @@
 //! Every call: who is let in, who is in, and how everybody leaves.
 //!
-//! An ingress asks [`Calls::admit`] before it answers a caller, and hands the leg over with [`Calls::connect`]. Each
-//! call runs in a task of its own, so that a panic ends one call and not the process.
+//! Ingresses come with their calls to the [`Exchange`], which this is. Each call runs in a task of its own, so that a panic ends one call and not the process.
 
 use std::collections::BTreeMap;
 use std::collections::HashMap;
@@ -31,6 +30,9 @@ use crate::engine::call::end::EndReason;
 use crate::io::agents::ConfiguredAgent;
 use crate::io::backend::SessionStart;
 use crate::io::driver;
+use crate::io::ingress::Admission;
+use crate::io::ingress::Exchange;
+use crate::io::ingress::Refusal;
 use crate::io::journal::Journal;
 use crate::io::leg::IngressKind;
 use crate::io::leg::Leg;
@@ -93,14 +95,14 @@ pub struct Summary {
     pub seconds: u64,
 }
 
-/// The right to one call. Dropping it unused gives it back.
-pub struct Admission {
+/// The place of one call. Dropping it unused gives it back.
+struct Place {
     calls: Calls,
     route: Route,
     began: Instant,
 }
 
-impl Drop for Admission {
+impl Drop for Place {
     fn drop(&mut self) {
         let mut table = self.calls.table();
         table.admitted -= 1;
@@ -112,8 +114,13 @@ impl Drop for Admission {
 
 impl Calls {
     /// An empty registry. Every route must name one of `agents`.
-    pub fn new(limits: Limits, routes: Vec<Route>, agents: BTreeMap<String, ConfiguredAgent>) -> Self {
-        let per_second = std::num::NonZeroU32::new(limits.calls_per_second).unwrap_or(std::num::NonZeroU32::MIN);
+    pub fn new(
+        limits: Limits,
+        routes: Vec<Route>,
+        agents: BTreeMap<String, ConfiguredAgent>,
+    ) -> Self {
+        let per_second =
+            std::num::NonZeroU32::new(limits.calls_per_second).unwrap_or(std::num::NonZeroU32::MIN);
         Self(Arc::new(Shared {
             limiter: DefaultDirectRateLimiter::direct(Quota::per_second(per_second)),
             limits,
@@ -126,28 +133,21 @@ impl Calls {
     }
 
     /// Whether a new call would be let in, as far as can be told without one.
-    pub fn accepts(&self) -> bool {
+    fn has_room(&self) -> bool {
         !self.is_draining() && self.table().admitted < self.0.limits.calls
     }
 
-    /// Lets a call in, or says why not.
-    ///
-    /// # Errors
-    /// When the gateway is full, called too fast or stopping, or no route fits. Each is counted.
-    pub fn admit(&self, info: &LegInfo) -> Result<Admission, Refused> {
-        let admission = self.try_admit(info);
-        if let Err(reason) = &admission {
-            metrics::call_refused(info.ingress, *reason);
-            tracing::info!(ingress = info.ingress.label(), reason = reason.label(), "a call is refused");
-        }
-        admission
-    }
-
-    fn try_admit(&self, info: &LegInfo) -> Result<Admission, Refused> {
+    /// Takes a place for a call, or says why there is none.
+    fn take_place(&self, info: &LegInfo) -> Result<Place, Refused> {
         if self.is_draining() {
             return Err(Refused::Draining);
         }
-        let route = self.0.routes.iter().find(|route| fits(route, info)).ok_or(Refused::NoRoute)?;
+        let route = self
+            .0
+            .routes
+            .iter()
+            .find(|route| fits(route, info))
+            .ok_or(Refused::NoRoute)?;
         // Asked first: a refused call takes nothing from the budget of those that follow.
         let mut table = self.table();
         if table.admitted >= self.0.limits.calls {
@@ -156,14 +156,21 @@ impl Calls {
         self.0.limiter.check().map_err(|_| Refused::TooFast)?;
         table.admitted += 1;
         metrics::headroom(self.0.limits.calls - table.admitted);
-        Ok(Admission { calls: self.clone(), route: route.clone(), began: Instant::now() })
+        Ok(Place {
+            calls: self.clone(),
+            route: route.clone(),
+            began: Instant::now(),
+        })
     }
 
     /// Runs an admitted call in a task of its own.
-    pub fn connect(&self, admission: Admission, leg: Leg) {
+    fn run(&self, place: Place, leg: Leg) {
         let id = Uuid::new_v4();
-        let Some(agent) = self.0.agents.get(&admission.route.agent) else {
-            tracing::error!(agent = admission.route.agent, "a route names an agent that does not exist");
+        let Some(agent) = self.0.agents.get(&place.route.agent) else {
+            tracing::error!(
+                agent = place.route.agent,
+                "a route names an agent that does not exist"
+            );
             return;
         };
         let info = leg.info.clone();
@@ -184,14 +191,24 @@ impl Calls {
             external_id: info.external_id.clone(),
             from: info.from.clone(),
             to: info.to.clone(),
-            agent: admission.route.agent.clone(),
-            route: admission.route.name.clone(),
-            began_at: SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+            agent: place.route.agent.clone(),
+            route: place.route.name.clone(),
+            began_at: SystemTime::now()
+                .duration_since(SystemTime::UNIX_EPOCH)
+                .map_or(0, |since| since.as_secs()),
             seconds: 0,
         };
         let began = Instant::now();
-        self.table().connected.insert(id, Entry { summary, began, stop, journal: journal.clone() });
-        metrics::call_began(info.ingress, admission.began.elapsed());
+        self.table().connected.insert(
+            id,
+            Entry {
+                summary,
+                began,
+                stop,
+                journal: journal.clone(),
+            },
+        );
+        metrics::call_began(info.ingress, place.began.elapsed());
 
         let span = tracing::info_span!("call", %id, ingress = info.ingress.label(), external_id = info.external_id);
         let calls = self.clone();
@@ -199,26 +216,38 @@ impl Calls {
             let _alive = Alive::new(Object::Call);
             tracing::info!(
                 from = %PhoneNumber(&info.from), to = %PhoneNumber(&info.to),
-                route = admission.route.name, agent = admission.route.agent, "a call begins"
+                route = place.route.name, agent = place.route.agent, "a call begins"
             );
             let call = driver::drive(leg, settings, session, journal.clone(), stopped);
-            let reason = AssertUnwindSafe(call).catch_unwind().await.unwrap_or_else(|_| {
-                tracing::error!("the call's task panicked");
-                EndReason::InternalError
-            });
+            let reason = AssertUnwindSafe(call)
+                .catch_unwind()
+                .await
+                .unwrap_or_else(|_| {
+                    tracing::error!("the call's task panicked");
+                    EndReason::InternalError
+                });
             journal.end(reason);
             let lasted = began.elapsed();
-            tracing::info!(reason = reason.label(), seconds = lasted.as_secs_f64(), "the call has ended");
+            tracing::info!(
+                reason = reason.label(),
+                seconds = lasted.as_secs_f64(),
+                "the call has ended"
+            );
             metrics::call_ended(info.ingress, reason, lasted);
             calls.table().connected.remove(&id);
-            drop(admission);
+            drop(place);
         };
         tokio::spawn(run.instrument(span));
     }
 
     /// Every call in progress, the longest first.
     pub fn list(&self) -> Vec<Summary> {
-        let mut calls: Vec<Summary> = self.table().connected.values().map(Entry::summary).collect();
+        let mut calls: Vec<Summary> = self
+            .table()
+            .connected
+            .values()
+            .map(Entry::summary)
+            .collect();
         calls.sort_by_key(|call| (call.began_at, call.id));
         calls
     }
@@ -230,12 +259,19 @@ impl Calls {
 
     /// The journal of a call in progress.
     pub fn journal(&self, id: Uuid) -> Option<Journal> {
-        self.table().connected.get(&id).map(|entry| entry.journal.clone())
+        self.table()
+            .connected
+            .get(&id)
+            .map(|entry| entry.journal.clone())
     }
 
     /// Ends a call; `false` if there is none.
     pub fn stop(&self, id: Uuid, reason: EndReason) -> bool {
-        let stop = self.table().connected.get(&id).map(|entry| entry.stop.clone());
+        let stop = self
+            .table()
+            .connected
+            .get(&id)
+            .map(|entry| entry.stop.clone());
         // A full channel means that somebody else has just said the same.
         stop.map(|stop| stop.try_send(reason)).is_some()
     }
@@ -285,9 +321,43 @@ impl Calls {
     }
 }
 
+impl Exchange for Calls {
+    fn accepting(&self) -> bool {
+        self.has_room()
+    }
+
+    fn admit(&self, info: &LegInfo) -> Result<Box<dyn Admission>, Refusal> {
+        match self.take_place(info) {
+            Ok(place) => Ok(Box::new(place)),
+            Err(reason) => {
+                metrics::call_refused(info.ingress, reason);
+                tracing::info!(
+                    ingress = info.ingress.label(),
+                    reason = reason.label(),
+                    "a call is refused"
+                );
+                Err(match reason {
+                    Refused::Full | Refused::TooFast => Refusal::Busy,
+                    Refused::Draining => Refusal::Draining,
+                    Refused::NoRoute => Refusal::NoRoute,
+                })
+            }
+        }
+    }
+}
+
+impl Admission for Place {
+    fn connect(self: Box<Self>, leg: Leg) {
+        self.calls.clone().run(*self, leg);
+    }
+}
+
 impl Entry {
     fn summary(&self) -> Summary {
-        Summary { seconds: self.began.elapsed().as_secs(), ..self.summary.clone() }
+        Summary {
+            seconds: self.began.elapsed().as_secs(),
+            ..self.summary.clone()
+        }
     }
 }
 

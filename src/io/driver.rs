@@ -56,7 +56,14 @@ pub async fn drive(
 ) -> EndReason {
     let (events, mut backend) = mpsc::channel(BACKEND_EVENTS);
     let call = Call::new(settings, now());
-    let mut driver = Driver { call, leg, session, streams: Vec::new(), events, journal };
+    let mut driver = Driver {
+        call,
+        leg,
+        session,
+        streams: Vec::new(),
+        events,
+        journal,
+    };
     let mut timer = pin!(sleep_until(tokio::time::Instant::now()));
     loop {
         if let Some(reason) = driver.act() {
@@ -102,12 +109,20 @@ impl Driver {
         while let Some(item) = next {
             match item {
                 LegInput::Audio(frame) => self.call.hear(&frame, now),
-                LegInput::Digit(digit, source) => self.call.handle(Event::Digit(digit, source), now),
-                LegInput::MarkReached(segment) => self.call.handle(Event::MarkReached(segment), now),
+                LegInput::Digit(digit, source) => {
+                    self.call.handle(Event::Digit(digit, source), now)
+                }
+                LegInput::MarkReached(segment) => {
+                    self.call.handle(Event::MarkReached(segment), now)
+                }
                 LegInput::Ended(end) => self.call.handle(Event::LegEnded(end), now),
             }
             bound -= 1;
-            next = if bound > 0 { self.leg.input.pop() } else { None };
+            next = if bound > 0 {
+                self.leg.input.pop()
+            } else {
+                None
+            };
         }
     }
 
@@ -125,7 +140,8 @@ impl Driver {
                 Action::Clear => send(&mut self.leg, LegOutput::Clear),
                 Action::Open(turn) => {
                     let stream = turn.stream;
-                    self.streams.push((stream, self.session.open(turn, self.events.clone())));
+                    self.streams
+                        .push((stream, self.session.open(turn, self.events.clone())));
                 }
                 Action::SendAudio(stream, bytes) => send_audio(&mut self.streams, stream, bytes),
                 Action::SendRest(stream, bytes) => send_audio(&mut self.streams, stream, &bytes),
@@ -157,9 +173,16 @@ fn send(leg: &mut Leg, item: LegOutput) {
 
 /// Hands caller audio to a stream. What does not fit stays in the call's history, for the stream that follows.
 fn send_audio(streams: &mut [(StreamId, TurnStream)], stream: StreamId, bytes: &[u8]) {
-    let audio = streams.iter_mut().find(|(id, _)| *id == stream).and_then(|(_, turn)| turn.audio.as_mut());
+    let audio = streams
+        .iter_mut()
+        .find(|(id, _)| *id == stream)
+        .and_then(|(_, turn)| turn.audio.as_mut());
     let taken = audio.map_or(bytes.len(), |audio| audio.push_slice(bytes));
     if taken < bytes.len() {
-        tracing::debug!(?stream, lost_bytes = bytes.len() - taken, "the backend stream takes no more audio");
+        tracing::debug!(
+            ?stream,
+            lost_bytes = bytes.len() - taken,
+            "the backend stream takes no more audio"
+        );
     }
 }

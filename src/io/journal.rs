@@ -52,7 +52,13 @@ impl Journal {
     /// The journal of a call that begins now.
     pub fn new() -> Self {
         let (live, _) = broadcast::channel(LIVE);
-        Self { began: Instant::now(), shared: Arc::new(Shared { kept: Mutex::default(), live }) }
+        Self {
+            began: Instant::now(),
+            shared: Arc::new(Shared {
+                kept: Mutex::default(),
+                live,
+            }),
+        }
     }
 
     /// Writes down what the engine tells.
@@ -63,20 +69,32 @@ impl Journal {
 
     /// Writes the last line.
     pub fn end(&self, reason: EndReason) {
-        self.append(Milestone::Ended { reason: reason.label() });
+        self.append(Milestone::Ended {
+            reason: reason.label(),
+        });
     }
 
     /// Everything kept so far, and what is still to come. No line is missing or twice between the two.
     pub fn read(&self) -> (Vec<Line>, broadcast::Receiver<Line>) {
-        let kept = self.shared.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = self
+            .shared
+            .kept
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         (kept.iter().cloned().collect(), self.shared.live.subscribe())
     }
 
     fn append(&self, what: impl Serialize) {
         let at_ms = self.began.elapsed().as_millis() as u64;
-        let Ok(line) = serde_json::to_string(&Entry { at_ms, what }) else { return };
+        let Ok(line) = serde_json::to_string(&Entry { at_ms, what }) else {
+            return;
+        };
         let line = Line::from(line);
-        let mut kept = self.shared.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self
+            .shared
+            .kept
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if kept.len() == KEPT {
             kept.pop_front();
         }
@@ -95,12 +113,20 @@ impl Default for Journal {
 /// What operators find in the log: decisions at debug, faults at warn. Words stay out of it: they are the caller's.
 fn log(notice: &Notice) {
     match notice {
-        Notice::BackendFault { fault, message } => tracing::warn!(fault = fault.label(), message, "the backend failed"),
-        Notice::Unsupported { message } => tracing::warn!(message, "the agent asked for something unsupported"),
+        Notice::BackendFault { fault, message } => {
+            tracing::warn!(fault = fault.label(), message, "the backend failed")
+        }
+        Notice::Unsupported { message } => {
+            tracing::warn!(message, "the agent asked for something unsupported")
+        }
         Notice::BargeIn { heard_ms } => tracing::debug!(heard_ms, "barge-in"),
         Notice::TurnLatency { latency_ms } => tracing::debug!(latency_ms, "the agent answers"),
         Notice::TurnStarted { input } => tracing::debug!(input = input.label(), "a turn begins"),
-        Notice::Playback { segment, outcome, heard_ms } => tracing::debug!(segment, ?outcome, heard_ms, "a segment is over"),
+        Notice::Playback {
+            segment,
+            outcome,
+            heard_ms,
+        } => tracing::debug!(segment, ?outcome, heard_ms, "a segment is over"),
         Notice::Transfer { .. } => tracing::info!("the agent asks for a transfer"),
         Notice::Interim { .. }
         | Notice::Final { .. }
@@ -118,13 +144,22 @@ mod tests {
     #[test]
     fn a_late_watcher_reads_what_was_kept_and_then_what_comes() {
         let journal = Journal::new();
-        journal.write(Notice::Final { text: "two \"big\" tables\n".to_owned() });
+        journal.write(Notice::Final {
+            text: "two \"big\" tables\n".to_owned(),
+        });
         let (kept, mut live) = journal.read();
         journal.end(EndReason::CallerHungUp);
         let first: serde_json::Value = serde_json::from_str(&kept[0]).expect("JSON");
-        assert_eq!((&first["type"], &first["text"]), (&"final".into(), &"two \"big\" tables\n".into()));
-        let last: serde_json::Value = serde_json::from_str(&live.try_recv().expect("one more")).expect("JSON");
-        assert_eq!((&last["type"], &last["reason"]), (&"ended".into(), &"caller_hung_up".into()));
+        assert_eq!(
+            (&first["type"], &first["text"]),
+            (&"final".into(), &"two \"big\" tables\n".into())
+        );
+        let last: serde_json::Value =
+            serde_json::from_str(&live.try_recv().expect("one more")).expect("JSON");
+        assert_eq!(
+            (&last["type"], &last["reason"]),
+            (&"ended".into(), &"caller_hung_up".into())
+        );
         assert!(!kept[0].contains('\n'), "one line stays one line");
     }
 
@@ -132,7 +167,9 @@ mod tests {
     fn the_oldest_lines_go_when_there_are_too_many() {
         let journal = Journal::new();
         for i in 0..KEPT + 3 {
-            journal.write(Notice::Dtmf { digit: char::from_digit(i as u32 % 10, 10).expect("a digit") });
+            journal.write(Notice::Dtmf {
+                digit: char::from_digit(i as u32 % 10, 10).expect("a digit"),
+            });
         }
         let (kept, _) = journal.read();
         assert_eq!(kept.len(), KEPT);

@@ -62,7 +62,8 @@ static DROPPED_DOWNLINK_SECONDS: Seconds = Seconds(AtomicU64::new(0));
 
 impl Seconds {
     fn add(&self, duration: Duration) {
-        self.0.fetch_add(duration.as_micros() as u64, Ordering::Relaxed);
+        self.0
+            .fetch_add(duration.as_micros() as u64, Ordering::Relaxed);
     }
 
     fn value(&self) -> f64 {
@@ -71,11 +72,17 @@ impl Seconds {
 }
 
 /// Delays that a caller feels: from nothing to much too long.
-const DELAYS: [f64; 13] = [0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0];
+const DELAYS: [f64; 13] = [
+    0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0,
+];
 /// Delays inside the gateway, around the 20 ms of a frame.
-const TICKS: [f64; 11] = [0.0005, 0.001, 0.002, 0.003, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.5];
+const TICKS: [f64; 11] = [
+    0.0005, 0.001, 0.002, 0.003, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.5,
+];
 /// Lengths of streams and calls.
-const LENGTHS: [f64; 12] = [0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 60.0, 120.0, 300.0, 900.0, 1800.0, 7200.0];
+const LENGTHS: [f64; 12] = [
+    0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 60.0, 120.0, 300.0, 900.0, 1800.0, 7200.0,
+];
 
 /// Why a call was refused before it began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -172,10 +179,12 @@ pub fn describe<'a>(agents: impl Iterator<Item = &'a str>, call_limit: usize) {
     for ingress in IngressKind::ALL {
         gauge!(CALLS_ACTIVE, "ingress" => ingress.label()).set(0.0);
         for reason in EndReason::ALL {
-            counter!(CALLS_TOTAL, "ingress" => ingress.label(), "end_reason" => reason.label()).increment(0);
+            counter!(CALLS_TOTAL, "ingress" => ingress.label(), "end_reason" => reason.label())
+                .increment(0);
         }
         for reason in Refused::ALL {
-            counter!(CALLS_REFUSED, "ingress" => ingress.label(), "reason" => reason.label()).increment(0);
+            counter!(CALLS_REFUSED, "ingress" => ingress.label(), "reason" => reason.label())
+                .increment(0);
         }
     }
     for input in TurnKind::ALL {
@@ -228,11 +237,23 @@ fn describe_words() {
         describe_counter!(name, words);
     }
     let histograms = [
-        (CALL_SETUP, "From the first sign of a call to its first frame"),
+        (
+            CALL_SETUP,
+            "From the first sign of a call to its first frame",
+        ),
         (CALL_DURATION, "How long calls lasted"),
-        (TURN_LATENCY, "From the caller's end of speech to the agent's first audio"),
-        (FIRST_AUDIO, "From the start of a call to the agent's first audio"),
-        (BARGE_IN, "From the decision to cut a prompt to its last packet"),
+        (
+            TURN_LATENCY,
+            "From the caller's end of speech to the agent's first audio",
+        ),
+        (
+            FIRST_AUDIO,
+            "From the start of a call to the agent's first audio",
+        ),
+        (
+            BARGE_IN,
+            "From the decision to cut a prompt to its last packet",
+        ),
         (STREAM, "How long backend streams lasted"),
         (TICK_LATENESS, "How late frames were sent"),
     ];
@@ -303,7 +324,8 @@ pub fn call_began(ingress: IngressKind, setup: Duration) {
 /// A call has ended.
 pub fn call_ended(ingress: IngressKind, reason: EndReason, lasted: Duration) {
     gauge!(CALLS_ACTIVE, "ingress" => ingress.label()).decrement(1.0);
-    counter!(CALLS_TOTAL, "ingress" => ingress.label(), "end_reason" => reason.label()).increment(1);
+    counter!(CALLS_TOTAL, "ingress" => ingress.label(), "end_reason" => reason.label())
+        .increment(1);
     histogram!(CALL_DURATION).record(lasted.as_secs_f64());
 }
 
@@ -330,7 +352,10 @@ pub fn render(handle: &PrometheusHandle) -> String {
     metrics_process::Collector::default().collect();
     let mut page = handle.render();
     let unheard = UNHEARD_SECONDS.value();
-    let (uplink, downlink) = (DROPPED_UPLINK_SECONDS.value(), DROPPED_DOWNLINK_SECONDS.value());
+    let (uplink, downlink) = (
+        DROPPED_UPLINK_SECONDS.value(),
+        DROPPED_DOWNLINK_SECONDS.value(),
+    );
     // Writing to a string cannot fail.
     let _ = write!(
         page,

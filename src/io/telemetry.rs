@@ -56,7 +56,12 @@ impl fmt::Display for PhoneNumber<'_> {
         if !REDACT.load(Ordering::Relaxed) {
             return f.write_str(self.0);
         }
-        let shown = self.0.char_indices().rev().nth(1).map_or(self.0.len(), |(at, _)| at);
+        let shown = self
+            .0
+            .char_indices()
+            .rev()
+            .nth(1)
+            .map_or(self.0.len(), |(at, _)| at);
         write!(f, "…{}", &self.0[shown..])
     }
 }

@@ -54,7 +54,10 @@ fn the_greeting_is_the_first_turn_and_listening_begins_with_its_first_sample() {
 
 #[test]
 fn a_caller_who_speaks_first_is_listened_to_at_once() {
-    let mut sim = Sim::new(CallSettings { greeting: None, ..settings() });
+    let mut sim = Sim::new(CallSettings {
+        greeting: None,
+        ..settings()
+    });
     assert_eq!(sim.opened(), [speech(0.0, 0.0)]);
 }
 
@@ -76,7 +79,10 @@ fn partial_answers_play_in_order_and_the_next_stream_opens_after_the_final_one()
     sim.hear_utterance(2, "book a table");
     sim.answer(2, partial(secs(1.0), Cancellation::Forbidden));
     sim.run(ms(200));
-    assert!(sim.opened().is_empty(), "no new stream while the agent is still at work");
+    assert!(
+        sim.opened().is_empty(),
+        "no new stream while the agent is still at work"
+    );
     sim.answer(2, partial(secs(1.0), Cancellation::Forbidden));
     sim.answer(2, speaking("Done", secs(1.0), true));
     sim.run(secs(4.0));
@@ -123,8 +129,15 @@ fn words_over_a_prompt_that_forbids_it_change_nothing() {
     sim.backend(2, interim("stop"));
     sim.backend(2, interim("stop it"));
     sim.run(secs(3.0));
-    assert_eq!((sim.clears, sim.outcomes()), (0, vec![SegmentOutcome::Played]));
-    let refused = sim.measures.iter().filter(|measure| **measure == Measure::BargeInRefused).count();
+    assert_eq!(
+        (sim.clears, sim.outcomes()),
+        (0, vec![SegmentOutcome::Played])
+    );
+    let refused = sim
+        .measures
+        .iter()
+        .filter(|measure| **measure == Measure::BargeInRefused)
+        .count();
     assert_eq!(refused, 1, "one refusal is counted once");
 }
 
@@ -140,7 +153,10 @@ fn silence_in_the_words_cuts_nothing() {
 
 #[test]
 fn with_barge_in_off_the_backend_is_told_and_words_do_not_cut() {
-    let mut sim = Sim::new(CallSettings { barge_in: BargeInMode::Off, ..settings() });
+    let mut sim = Sim::new(CallSettings {
+        barge_in: BargeInMode::Off,
+        ..settings()
+    });
     sim.answer(1, speaking("Welcome", secs(3.0), true));
     assert_eq!(sim.opened()[1..], [speech(3.0, 3.0)]);
     sim.run(secs(1.0));
@@ -151,7 +167,10 @@ fn with_barge_in_off_the_backend_is_told_and_words_do_not_cut() {
 
 #[test]
 fn with_barge_in_by_voice_a_voice_that_lasts_cuts_before_any_words() {
-    let mut sim = Sim::new(CallSettings { barge_in: BargeInMode::Voice, ..settings() });
+    let mut sim = Sim::new(CallSettings {
+        barge_in: BargeInMode::Voice,
+        ..settings()
+    });
     sim.answer(1, speaking("Welcome", secs(8.0), true));
     sim.run(secs(1.0));
     sim.speak(secs(1.0));
@@ -169,7 +188,10 @@ fn the_agents_goodbye_is_heard_to_its_end_before_the_hang_up() {
     assert_eq!(sim.ended, None);
     assert!(sim.opened().is_empty(), "nobody listens any more");
     sim.run(secs(0.3));
-    assert_eq!((sim.outcomes(), sim.ended), (vec![SegmentOutcome::Played], Some(EndReason::AgentEnded)));
+    assert_eq!(
+        (sim.outcomes(), sim.ended),
+        (vec![SegmentOutcome::Played], Some(EndReason::AgentEnded))
+    );
 }
 
 #[test]
@@ -183,26 +205,47 @@ fn a_far_end_that_never_confirms_does_not_hold_the_call_for_ever() {
     sim.run(secs(5.5));
     assert_eq!(sim.ended, None);
     sim.run(secs(1.0));
-    assert_eq!((sim.outcomes(), sim.ended), (vec![SegmentOutcome::Unknown], Some(EndReason::AgentEnded)));
+    assert_eq!(
+        (sim.outcomes(), sim.ended),
+        (vec![SegmentOutcome::Unknown], Some(EndReason::AgentEnded))
+    );
 }
 
 #[test]
 fn an_end_without_words_hangs_up_at_once() {
     let mut sim = Sim::listening();
     sim.hear_utterance(2, "bye");
-    sim.answer(2, Answer { messages: vec![Message::EndInteraction], ..Answer::default() });
+    sim.answer(
+        2,
+        Answer {
+            messages: vec![Message::EndInteraction],
+            ..Answer::default()
+        },
+    );
     assert_eq!(sim.ended, Some(EndReason::AgentEnded));
 }
 
 #[test]
 fn a_transfer_wins_over_a_hang_up_in_either_order() {
     for messages in [
-        vec![Message::EndInteraction, Message::TransferCall("+15550123".into())],
-        vec![Message::TransferCall("+15550123".into()), Message::EndInteraction],
+        vec![
+            Message::EndInteraction,
+            Message::TransferCall("+15550123".into()),
+        ],
+        vec![
+            Message::TransferCall("+15550123".into()),
+            Message::EndInteraction,
+        ],
     ] {
         let mut sim = Sim::listening();
         sim.hear_utterance(2, "somebody else please");
-        sim.answer(2, Answer { messages, ..Answer::default() });
+        sim.answer(
+            2,
+            Answer {
+                messages,
+                ..Answer::default()
+            },
+        );
         assert_eq!(sim.ended, Some(EndReason::Transferred));
     }
 }
@@ -220,7 +263,10 @@ fn what_the_caller_says_while_the_agent_thinks_is_heard_in_the_next_turn() {
     sim.answer(2, speaking("One pizza it is", secs(2.0), true));
     sim.run(secs(4.0));
     let replayed = sim.audio_sent_to(3);
-    assert!(sim.mark_is_in(&replayed), "the words after the endpoint reach the next stream");
+    assert!(
+        sim.mark_is_in(&replayed),
+        "the words after the endpoint reach the next stream"
+    );
     assert!(!sim.unheard());
 }
 
@@ -245,8 +291,13 @@ fn replayed_audio_widens_the_barge_in_window_of_the_next_stream() {
     sim.run(ms(400));
     sim.answer(2, speaking("One pizza it is", secs(2.0), true));
     let opened = sim.opened();
-    let [TurnInput::Speech { barge_in, .. }] = opened.as_slice() else { panic!("{opened:?}") };
-    assert!(barge_in.total > secs(2.9), "the prompt and a second of the past: {barge_in:?}");
+    let [TurnInput::Speech { barge_in, .. }] = opened.as_slice() else {
+        panic!("{opened:?}")
+    };
+    assert!(
+        barge_in.total > secs(2.9),
+        "the prompt and a second of the past: {barge_in:?}"
+    );
     assert!(barge_in.total < secs(3.8), "{barge_in:?}");
 }
 
@@ -290,7 +341,9 @@ fn a_fault_that_would_come_again_ends_the_call_and_counts_what_nobody_heard() {
 fn a_backend_that_stays_away_ends_the_call_after_some_tries() {
     let mut sim = Sim::new(settings());
     for _ in 0..20 {
-        let Some(stream) = sim.last_stream.filter(|_| sim.ended.is_none()) else { break };
+        let Some(stream) = sim.last_stream.filter(|_| sim.ended.is_none()) else {
+            break;
+        };
         sim.fail(stream.0, FaultKind::Unavailable);
         sim.run(secs(6.0));
     }
@@ -306,7 +359,10 @@ fn a_turn_that_was_answered_in_part_is_never_sent_again() {
     sim.fail(2, FaultKind::Unavailable);
     sim.run(secs(3.0));
     assert_eq!(sim.opened().len(), 1, "the caller is listened to instead");
-    assert!(sim.sent_to(3) < 8_000 * 3, "from where they were understood");
+    assert!(
+        sim.sent_to(3) < 8_000 * 3,
+        "from where they were understood"
+    );
     assert_eq!(sim.ended, None);
 }
 
@@ -337,7 +393,10 @@ fn a_caller_who_is_silent_too_often_is_let_go_after_the_last_prompt() {
     let mut sim = Sim::listening();
     for stream in 2..5 {
         sim.backend(stream, BackendEvent::EndOfUtterance);
-        let answer = Answer { match_kind: MatchKind::NoInput, ..speaking("Are you there?", secs(1.0), true) };
+        let answer = Answer {
+            match_kind: MatchKind::NoInput,
+            ..speaking("Are you there?", secs(1.0), true)
+        };
         sim.answer(stream, answer);
         sim.run(secs(1.5));
     }
@@ -358,12 +417,22 @@ fn an_utterance_without_end_is_half_closed_at_the_ceiling() {
 fn digits_cut_the_prompt_cancel_the_stream_and_have_a_turn_of_their_own() {
     let mut sim = Sim::new(settings());
     let mut menu = speaking("Press one or two", secs(5.0), true);
-    menu.settings.dtmf = Some(DtmfSettings { enabled: true, max_digits: Some(1), ..DtmfSettings::default() });
+    menu.settings.dtmf = Some(DtmfSettings {
+        enabled: true,
+        max_digits: Some(1),
+        ..DtmfSettings::default()
+    });
     sim.answer(1, menu);
     sim.run(secs(1.0));
     sim.press('2');
     assert_eq!(sim.take_cancelled(), [StreamId(2)]);
-    assert_eq!(sim.opened().last(), Some(&TurnInput::Dtmf { digits: "2".into(), finish_digit: None }));
+    assert_eq!(
+        sim.opened().last(),
+        Some(&TurnInput::Dtmf {
+            digits: "2".into(),
+            finish_digit: None
+        })
+    );
     assert_eq!(sim.outcomes(), [SegmentOutcome::Cut]);
 }
 
@@ -377,7 +446,13 @@ fn digits_pressed_while_the_agent_thinks_wait_for_their_turn() {
     assert!(sim.opened().is_empty(), "two turns at once would race");
     sim.answer(2, Answer::default());
     let finish_digit = Digit::from_char('#');
-    assert_eq!(sim.opened(), [TurnInput::Dtmf { digits: "42".into(), finish_digit }]);
+    assert_eq!(
+        sim.opened(),
+        [TurnInput::Dtmf {
+            digits: "42".into(),
+            finish_digit
+        }]
+    );
 }
 
 #[test]
@@ -387,7 +462,13 @@ fn a_pause_ends_the_digits() {
     sim.run(secs(2.9));
     assert!(sim.opened().is_empty());
     sim.run(ms(200));
-    assert_eq!(sim.opened(), [TurnInput::Dtmf { digits: "7".into(), finish_digit: None }]);
+    assert_eq!(
+        sim.opened(),
+        [TurnInput::Dtmf {
+            digits: "7".into(),
+            finish_digit: None
+        }]
+    );
 }
 
 #[test]
@@ -397,7 +478,10 @@ fn a_leg_that_sends_nothing_is_silence_to_the_agent() {
     sim.muted = true;
     sim.run(secs(2.0));
     let gained = sim.sent_to(2) - before;
-    assert!((8 * 1_700..=8 * 2_000).contains(&gained), "audio time keeps step with wall time: {gained} samples");
+    assert!(
+        (8 * 1_700..=8 * 2_000).contains(&gained),
+        "audio time keeps step with wall time: {gained} samples"
+    );
 }
 
 #[test]
@@ -433,7 +517,10 @@ fn a_call_ends_once_and_says_nothing_after() {
 
 #[test]
 fn a_call_is_no_longer_than_its_limit() {
-    let mut sim = Sim::new(CallSettings { call_duration: secs(30.0), ..settings() });
+    let mut sim = Sim::new(CallSettings {
+        call_duration: secs(30.0),
+        ..settings()
+    });
     sim.run(secs(31.0));
     assert_eq!(sim.ended, Some(EndReason::DurationLimit));
 }
@@ -451,30 +538,69 @@ fn late_events_of_an_old_stream_change_nothing() {
 #[test]
 fn frames_are_played_at_the_pace_of_speech_and_the_tone_is_heard() {
     for format in [
-        AudioFormat { encoding: Encoding::Mulaw, rate: SampleRate::HZ_8000 },
-        AudioFormat { encoding: Encoding::Alaw, rate: SampleRate::HZ_8000 },
-        AudioFormat { encoding: Encoding::Linear16, rate: SampleRate::HZ_16000 },
+        AudioFormat {
+            encoding: Encoding::Mulaw,
+            rate: SampleRate::HZ_8000,
+        },
+        AudioFormat {
+            encoding: Encoding::Alaw,
+            rate: SampleRate::HZ_8000,
+        },
+        AudioFormat {
+            encoding: Encoding::Linear16,
+            rate: SampleRate::HZ_16000,
+        },
     ] {
         let mut sim = Sim::new(settings());
-        sim.answer(1, Answer { output_audio: tone_audio(format, secs(2.0)), ..Answer::default() });
+        sim.answer(
+            1,
+            Answer {
+                output_audio: tone_audio(format, secs(2.0)),
+                ..Answer::default()
+            },
+        );
         sim.run(secs(1.0));
         let early = sim.playing.len() as f64 / 8_000.0;
-        assert!((1.0..1.2).contains(&early), "{format:?}: {early} s after one second");
+        assert!(
+            (1.0..1.2).contains(&early),
+            "{format:?}: {early} s after one second"
+        );
         sim.run(secs(1.5));
-        assert!((15_900..16_500).contains(&sim.playing.len()), "{format:?}: {} samples", sim.playing.len());
+        assert!(
+            (15_900..16_500).contains(&sim.playing.len()),
+            "{format:?}: {} samples",
+            sim.playing.len()
+        );
         let level = tone_level(8_000, 800.0, &sim.playing[4_000..12_000]);
-        assert!((7_500.0..8_500.0).contains(&level), "{format:?}: level {level}");
+        assert!(
+            (7_500.0..8_500.0).contains(&level),
+            "{format:?}: level {level}"
+        );
     }
 }
 
 #[test]
 fn a_riff_header_in_a_mulaw_answer_is_not_heard_as_noise() {
-    let mut wav = b"RIFF\0\0\0\0WAVEfmt \x12\0\0\0\x07\0\x01\0\x40\x1f\0\0\x40\x1f\0\0\x01\0\x08\0\0\0data".to_vec();
+    let mut wav =
+        b"RIFF\0\0\0\0WAVEfmt \x12\0\0\0\x07\0\x01\0\x40\x1f\0\0\x40\x1f\0\0\x01\0\x08\0\0\0data"
+            .to_vec();
     wav.extend(1_600u32.to_le_bytes());
     wav.extend([g711::MULAW_SILENCE; 1_600]);
     let mut sim = Sim::new(settings());
-    let format = Some(AudioFormat { encoding: Encoding::Mulaw, rate: SampleRate::HZ_8000 });
-    sim.answer(1, Answer { output_audio: Audio { bytes: wav.into(), format }, ..Answer::default() });
+    let format = Some(AudioFormat {
+        encoding: Encoding::Mulaw,
+        rate: SampleRate::HZ_8000,
+    });
+    sim.answer(
+        1,
+        Answer {
+            output_audio: Audio {
+                bytes: wav.into(),
+                format,
+            },
+            ..Answer::default()
+        },
+    );
     sim.run(secs(1.0));
     assert_eq!(sim.playing.len(), 1_600);
     assert!(sim.playing.iter().all(|sample| *sample == 0));
@@ -577,7 +703,10 @@ impl Sim {
     }
 
     fn press(&mut self, key: char) {
-        self.handle(Event::Digit(Digit::from_char(key).expect("a key"), DigitSource::Twilio));
+        self.handle(Event::Digit(
+            Digit::from_char(key).expect("a key"),
+            DigitSource::Twilio,
+        ));
     }
 
     /// The caller says something, which the backend understands at once.
@@ -603,14 +732,20 @@ impl Sim {
     }
 
     fn say(&mut self, samples: &[i16]) {
-        let frames = samples.chunks(160).map(|chunk| Frame::new(SampleRate::HZ_8000, chunk));
+        let frames = samples
+            .chunks(160)
+            .map(|chunk| Frame::new(SampleRate::HZ_8000, chunk));
         self.voice.extend(frames);
         self.run(SampleRate::HZ_8000.duration_of(samples.len() as u64));
     }
 
     /// Whether the middle of what was spoken by [`Sim::speak_marked`] is in `audio`.
     fn mark_is_in(&self, audio: &[u8]) -> bool {
-        let mark: Vec<u8> = self.mark.iter().map(|sample| g711::encode_mulaw(*sample)).collect();
+        let mark: Vec<u8> = self
+            .mark
+            .iter()
+            .map(|sample| g711::encode_mulaw(*sample))
+            .collect();
         assert!(!mark.is_empty(), "nothing was marked");
         audio.windows(mark.len()).any(|window| window == mark)
     }
@@ -621,7 +756,11 @@ impl Sim {
         loop {
             let deadline = self.call.deadline().filter(|deadline| *deadline > self.now);
             let mark = self.marks.front().map(|(at, _)| *at);
-            let next = [deadline, mark, Some(self.next_frame)].into_iter().flatten().min().expect("there is a frame");
+            let next = [deadline, mark, Some(self.next_frame)]
+                .into_iter()
+                .flatten()
+                .min()
+                .expect("there is a frame");
             if next > until {
                 break;
             }
@@ -631,7 +770,10 @@ impl Sim {
             }
             if self.next_frame <= next {
                 self.next_frame += FRAME_DURATION;
-                let frame = self.voice.pop_front().unwrap_or_else(|| Frame::silence(SampleRate::HZ_8000));
+                let frame = self
+                    .voice
+                    .pop_front()
+                    .unwrap_or_else(|| Frame::silence(SampleRate::HZ_8000));
                 if !self.muted {
                     self.call.hear(&frame, next);
                 }
@@ -644,7 +786,9 @@ impl Sim {
 
     fn at(&mut self, duration: Duration) -> Snapshot {
         self.run(duration);
-        Snapshot { played: self.playing.len() }
+        Snapshot {
+            played: self.playing.len(),
+        }
     }
 
     fn act(&mut self) {
@@ -656,7 +800,9 @@ impl Sim {
                     self.playing.extend(frame.samples());
                     self.playing_until = self.playing_until.max(self.now) + FRAME_DURATION;
                 }
-                Action::Mark(segment) if self.confirming => self.marks.push_back((self.playing_until, segment)),
+                Action::Mark(segment) if self.confirming => {
+                    self.marks.push_back((self.playing_until, segment))
+                }
                 Action::Mark(_) => {}
                 Action::Clear => {
                     self.clears += 1;
@@ -679,7 +825,9 @@ impl Sim {
                 Action::HalfClose(stream) => self.closed.push(stream),
                 Action::Cancel(stream) => self.cancelled.push(stream),
                 Action::Tell(notice) => self.notices.push(notice),
-                Action::Measure(Measure::TickLateness(lateness)) => assert!(lateness.is_zero(), "late in virtual time"),
+                Action::Measure(Measure::TickLateness(lateness)) => {
+                    assert!(lateness.is_zero(), "late in virtual time")
+                }
                 Action::Measure(measure) => self.measures.push(measure),
                 Action::End(reason) => {
                     self.ends += 1;
@@ -708,7 +856,8 @@ impl Sim {
             _ => None,
         });
         let outcomes = outcomes.collect();
-        self.measures.retain(|measure| !matches!(measure, Measure::Segment(_)));
+        self.measures
+            .retain(|measure| !matches!(measure, Measure::Segment(_)));
         outcomes
     }
 
@@ -722,21 +871,32 @@ impl Sim {
     }
 
     fn unheard(&self) -> bool {
-        self.measures.iter().any(|measure| matches!(measure, Measure::Unheard(_)))
+        self.measures
+            .iter()
+            .any(|measure| matches!(measure, Measure::Unheard(_)))
     }
-
 }
 
 /// Any moment will do: the engine only ever compares.
-#[expect(clippy::disallowed_methods, reason = "a simulation has to begin somewhere")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a simulation has to begin somewhere"
+)]
 fn some_instant() -> Instant {
     Instant::now()
 }
 
 fn settings() -> CallSettings {
-    let mulaw = AudioFormat { encoding: Encoding::Mulaw, rate: SampleRate::HZ_8000 };
+    let mulaw = AudioFormat {
+        encoding: Encoding::Mulaw,
+        rate: SampleRate::HZ_8000,
+    };
     CallSettings {
-        leg: LegTraits { rate: SampleRate::HZ_8000, lead: ms(100), confirms_playout: true },
+        leg: LegTraits {
+            rate: SampleRate::HZ_8000,
+            lead: ms(100),
+            confirms_playout: true,
+        },
         uplink: mulaw,
         chunk: ms(100),
         downlink: mulaw,
@@ -761,36 +921,59 @@ fn ms(milliseconds: u64) -> Duration {
 
 /// A listening turn whose windows are this many seconds long; what the stream replays of the past is left out.
 fn speech(no_barge_in: f64, total: f64) -> TurnInput {
-    let window = |seconds: f64| if seconds == 0.0 { Duration::ZERO } else { secs(seconds) };
+    let window = |seconds: f64| {
+        if seconds == 0.0 {
+            Duration::ZERO
+        } else {
+            secs(seconds)
+        }
+    };
     TurnInput::Speech {
         format: settings().uplink,
-        barge_in: BargeInWindow { no_barge_in: window(no_barge_in), total: window(total) },
+        barge_in: BargeInWindow {
+            no_barge_in: window(no_barge_in),
+            total: window(total),
+        },
     }
 }
 
 fn interim(text: &str) -> BackendEvent {
-    BackendEvent::Interim { text: text.to_owned() }
+    BackendEvent::Interim {
+        text: text.to_owned(),
+    }
 }
 
 fn final_words(text: &str, end_offset: Duration) -> BackendEvent {
-    BackendEvent::Final { text: text.to_owned(), end_offset: Some(end_offset) }
+    BackendEvent::Final {
+        text: text.to_owned(),
+        end_offset: Some(end_offset),
+    }
 }
 
 fn fault(kind: FaultKind) -> Fault {
-    Fault { kind, message: "as the test asked".to_owned() }
+    Fault {
+        kind,
+        message: "as the test asked".to_owned(),
+    }
 }
 
 /// A final answer that speaks for so long.
 fn speaking(text: &str, duration: Duration, interruptible: bool) -> Answer {
     Answer {
         output_audio: tone_audio(settings().downlink, duration),
-        messages: vec![Message::Text { text: text.to_owned(), interruptible }],
+        messages: vec![Message::Text {
+            text: text.to_owned(),
+            interruptible,
+        }],
         ..Answer::default()
     }
 }
 
 fn partial(duration: Duration, cancellation: Cancellation) -> Answer {
-    Answer { partial: Some(cancellation), ..speaking("One moment", duration, true) }
+    Answer {
+        partial: Some(cancellation),
+        ..speaking("One moment", duration, true)
+    }
 }
 
 fn tone_audio(format: AudioFormat, duration: Duration) -> Audio {
@@ -800,7 +983,10 @@ fn tone_audio(format: AudioFormat, duration: Duration) -> Audio {
     for (sample, out) in samples.iter().zip(bytes.chunks_mut(width)) {
         format.encoding.encode(*sample, out);
     }
-    Audio { bytes: Bytes::from(bytes), format: Some(format) }
+    Audio {
+        bytes: Bytes::from(bytes),
+        format: Some(format),
+    }
 }
 
 /// Something like a vowel that changes: a buzz at a speaker's pitch through three moving resonances, by syllables.
@@ -809,11 +995,18 @@ fn voice(duration: Duration) -> Vec<i16> {
     let sample = |i: usize| {
         let t = i as f64 / 8_000.0;
         let pitch = 120.0 + 12.0 * (TAU * 2.5 * t).sin();
-        let formants = [600.0 + 200.0 * (TAU * 3.0 * t).sin(), 1_300.0 + 400.0 * (TAU * 2.0 * t).cos(), 2_500.0];
+        let formants = [
+            600.0 + 200.0 * (TAU * 3.0 * t).sin(),
+            1_300.0 + 400.0 * (TAU * 2.0 * t).cos(),
+            2_500.0,
+        ];
         let buzz: f64 = (1..28)
             .map(|harmonic| {
                 let hertz = pitch * f64::from(harmonic);
-                let gain: f64 = formants.iter().map(|formant| 1.0 / (1.0 + ((hertz - formant) / 90.0).powi(2))).sum();
+                let gain: f64 = formants
+                    .iter()
+                    .map(|formant| 1.0 / (1.0 + ((hertz - formant) / 90.0).powi(2)))
+                    .sum();
                 gain * (TAU * 120.0 * f64::from(harmonic) * t).sin()
             })
             .sum();

@@ -63,7 +63,11 @@ pub fn routes(admin: Admin) -> Router {
 }
 
 async fn metrics_page(State(admin): State<Admin>) -> Response {
-    ([(CONTENT_TYPE, "text/plain; version=0.0.4")], metrics::render(&admin.metrics)).into_response()
+    (
+        [(CONTENT_TYPE, "text/plain; version=0.0.4")],
+        metrics::render(&admin.metrics),
+    )
+        .into_response()
 }
 
 async fn ready(State(admin): State<Admin>) -> Response {
@@ -81,11 +85,18 @@ async fn list(State(admin): State<Admin>) -> Response {
 }
 
 async fn show(State(admin): State<Admin>, Path(id): Path<Uuid>) -> Response {
-    admin.calls.summary(id).map_or_else(no_such_call, |summary| Json(summary).into_response())
+    admin
+        .calls
+        .summary(id)
+        .map_or_else(no_such_call, |summary| Json(summary).into_response())
 }
 
 async fn hang_up(State(admin): State<Admin>, Path(id): Path<Uuid>) -> Response {
-    if admin.calls.stop(id, EndReason::Operator) { StatusCode::ACCEPTED.into_response() } else { no_such_call() }
+    if admin.calls.stop(id, EndReason::Operator) {
+        StatusCode::ACCEPTED.into_response()
+    } else {
+        no_such_call()
+    }
 }
 
 async fn drain(State(admin): State<Admin>) -> StatusCode {
@@ -101,11 +112,20 @@ async fn log_filter(State(admin): State<Admin>, filter: String) -> Response {
 }
 
 async fn events(State(admin): State<Admin>, Path(id): Path<Uuid>) -> Response {
-    admin.calls.journal(id).map_or_else(no_such_call, |journal| Sse::new(follow(&journal)).into_response())
+    admin
+        .calls
+        .journal(id)
+        .map_or_else(no_such_call, |journal| {
+            Sse::new(follow(&journal)).into_response()
+        })
 }
 
 fn no_such_call() -> Response {
-    (StatusCode::NOT_FOUND, Json(json!({ "error": "there is no such call in progress" }))).into_response()
+    (
+        StatusCode::NOT_FOUND,
+        Json(json!({ "error": "there is no such call in progress" })),
+    )
+        .into_response()
 }
 
 /// Everything from the beginning of the call until it ends.
@@ -123,5 +143,7 @@ fn follow(journal: &Journal) -> impl Stream<Item = Result<Event, Infallible>> + 
             Err(RecvError::Closed) => None,
         }
     });
-    stream::iter(kept).chain(live).map(|line| Ok(Event::default().data(&*line)))
+    stream::iter(kept)
+        .chain(live)
+        .map(|line| Ok(Event::default().data(&*line)))
 }

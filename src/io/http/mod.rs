@@ -19,7 +19,9 @@ impl Listener {
     /// # Errors
     /// If it is in use or not ours.
     pub async fn bind(address: SocketAddr) -> anyhow::Result<Self> {
-        let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
+        let listener = TcpListener::bind(address)
+            .await
+            .with_context(|| format!("cannot listen on {address}"))?;
         Ok(Self(listener))
     }
 
@@ -42,7 +44,9 @@ impl Listener {
                 tracing::debug!(%error, "TCP_NODELAY cannot be set");
             }
         });
-        axum::serve(listener, router).with_graceful_shutdown(stopped.cancelled_owned()).await?;
+        axum::serve(listener, router)
+            .with_graceful_shutdown(stopped.cancelled_owned())
+            .await?;
         Ok(())
     }
 }
