@@ -345,7 +345,8 @@ async fn an_answer_of_ten_mebibytes_is_taken() {
     call.expect_closed(1, None).await;
 }
 
-#[tokio::test]
+// Several threads, and many turns: the end of the audio and the end of the task race each other.
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn dropping_a_turn_cancels_it_at_the_server_and_does_not_half_close_it() {
     for has_responded in [false, true] {
         let (told, mut gone) = mpsc::unbounded_channel();
@@ -367,7 +368,7 @@ async fn dropping_a_turn_cancels_it_at_the_server_and_does_not_half_close_it() {
         });
         let (address, mut frames) = eavesdrop(server.address).await;
         let mut call = Call::to(address);
-        for id in 0..20 {
+        for id in 0..200 {
             let mut turn = call.open(id, speech());
             push_all(turn.audio.as_mut().expect("a spoken turn"), &[0xff; 800]).await;
             if has_responded {
