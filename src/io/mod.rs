@@ -4,6 +4,13 @@
 //! - [`driver`] turns one call: it moves frames and events into the engine and carries out its actions.
 //! - [`calls`] knows every call: admission, registry, drain.
 
+pub mod agents;
 pub mod backend;
+pub mod calls;
+pub mod driver;
+pub mod http;
 pub mod ingress;
+pub mod journal;
 pub mod leg;
+pub mod metrics;
+pub mod telemetry;

@@ -8,8 +8,9 @@ use serde_json::Value;
 use crate::engine::call::end::EndReason;
 use crate::engine::call::notice::Measure;
 use crate::engine::call::notice::Notice;
+pub use crate::engine::media::codec::AudioFormat;
+pub use crate::engine::media::codec::Encoding;
 use crate::engine::media::frame::Frame;
-use crate::engine::media::frame::SampleRate;
 
 /// One of the sixteen telephone keys (RFC 4733 §3.2, events 0–15).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -209,26 +210,6 @@ pub struct Audio {
     pub format: Option<AudioFormat>,
 }
 
-/// Encoding and rate of audio on its way to or from a backend.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct AudioFormat {
-    /// How samples are written.
-    pub encoding: Encoding,
-    /// Samples per second.
-    pub rate: SampleRate,
-}
-
-/// How samples are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Encoding {
-    /// 16-bit signed, little endian.
-    Linear16,
-    /// G.711 mu-law.
-    Mulaw,
-    /// G.711 A-law.
-    Alaw,
-}
-
 /// How the agent understood the caller (`Match.match_type`, facts §13).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum MatchKind {
@@ -331,6 +312,8 @@ pub enum Action<'a> {
     Open(OpenTurn),
     /// Send these bytes on a stream, in the uplink's encoding.
     SendAudio(StreamId, &'a [u8]),
+    /// Send these last bytes, which end an utterance that we cut off ourselves.
+    SendRest(StreamId, Bytes),
     /// Say on this stream that no more input comes; answers are still awaited.
     HalfClose(StreamId),
     /// Give this stream up; nothing more is expected of it.

@@ -1,4 +1,222 @@
-//! One call (work in progress).
+//! One call: the state machine that listens, answers, and lets itself be interrupted.
+//!
+//! [`Call`] is given what happens ([`Call::handle`], [`Call::hear`], [`Call::tick`]) and asked what to do
+//! ([`Call::poll`], until it says `None`) and when to be ticked next ([`Call::deadline`]). It never waits and never
+//! reads a clock.
+//!
+//! The conversation goes round like this:
+//!
+//! ```text
+//! greeting ──▶ Answering ──FINAL──▶ the answer's first sample is played ──▶ Listening
+//!                 ▲                                                              │
+//!                 └── END_OF_SINGLE_UTTERANCE, no input, ceiling: half-close ────┘
+//! ```
+//!
+//! One turn is one backend stream. The listening stream opens with the prompt, so that the caller can interrupt it; a
+//! turn whose stream fails before anything was answered is sent again from the last word that was understood.
+//!
+//! Each concern has its file: [`uplink`] keeps what the caller said, [`playout`] knows what the caller heard, [`dtmf`]
+//! collects digits, [`answer`] reads what the agent wants, [`turn`] holds the open turn, `timers` what is waited for.
+//! This file only routes; the decisions that join them are in `conversation`.
+
 pub mod end;
 pub mod event;
 pub mod notice;
+pub mod settings;
+
+mod answer;
+mod conversation;
+mod dtmf;
+mod playout;
+mod timers;
+mod turn;
+mod uplink;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use crate::engine::call::dtmf::Digits;
+use crate::engine::call::end::EndReason;
+use crate::engine::call::event::Action;
+use crate::engine::call::event::Event;
+use crate::engine::call::event::StreamId;
+use crate::engine::call::event::TurnInput;
+use crate::engine::call::notice::Measure;
+use crate::engine::call::playout::Playout;
+use crate::engine::call::playout::Step;
+use crate::engine::call::settings::CallSettings;
+use crate::engine::call::timers::Timer;
+use crate::engine::call::timers::Timers;
+use crate::engine::call::turn::Failures;
+use crate::engine::call::turn::Turn;
+use crate::engine::call::uplink::Uplink;
+use crate::engine::media::frame::Frame;
+
+/// Actions that may wait before the queue must grow: one answer's notices, a cut and a new stream.
+const ACTIONS: usize = 64;
+
+/// One call.
+pub struct Call {
+    settings: CallSettings,
+    now: Instant,
+    began: Instant,
+    actions: VecDeque<Action<'static>>,
+    timers: Timers,
+    uplink: Uplink,
+    playout: Playout,
+    digits: Digits,
+    /// The turn whose stream is open.
+    turn: Option<Turn>,
+    next_stream: u32,
+    failures: Failures,
+    /// What is sent again when the retry timer fires; the caller's voice if nothing is here.
+    retry: Option<TurnInput>,
+    /// The call-sample up to which the agent has understood the caller.
+    heard_to: u64,
+    /// Since when the caller has been speaking over the prompt, for barge-in by voice.
+    voice_since: Option<Instant>,
+    /// How long the caller may be silent, by the agent's word or ours.
+    no_input_timeout: std::time::Duration,
+    /// Silent turns in a row.
+    no_input_turns: u32,
+    /// When the caller stopped speaking, until the agent's first audio follows.
+    awaiting_audio: Option<Instant>,
+    /// Whether the caller has heard anything yet.
+    audio_began: bool,
+    /// What to do once everything queued has been heard.
+    ending: Option<EndReason>,
+    ended: bool,
+}
+
+impl Call {
+    /// A call that begins now. Poll it at once: it has a first turn to open.
+    pub fn new(settings: CallSettings, now: Instant) -> Self {
+        let mut call = Self {
+            now,
+            began: now,
+            actions: VecDeque::with_capacity(ACTIONS),
+            timers: Timers::default(),
+            uplink: Uplink::new(settings.leg.rate, settings.uplink, settings.chunk, now),
+            playout: Playout::new(settings.leg),
+            digits: Digits::new(settings.max_digits, settings.interdigit_timeout),
+            turn: None,
+            next_stream: 1,
+            failures: Failures::default(),
+            retry: None,
+            heard_to: 0,
+            voice_since: None,
+            no_input_timeout: settings.no_input_timeout,
+            no_input_turns: 0,
+            awaiting_audio: None,
+            audio_began: false,
+            ending: None,
+            ended: false,
+            settings,
+        };
+        call.timers
+            .set(Timer::CallDuration, now + call.settings.call_duration);
+        call.begin();
+        call
+    }
+
+    /// Something happened.
+    pub fn handle(&mut self, event: Event, now: Instant) {
+        self.now = now;
+        if self.ended {
+            return;
+        }
+        match event {
+            Event::Digit(digit, source) => self.on_digit(digit, source),
+            Event::MarkReached(segment) => {
+                while let Some(finished) = self.playout.mark_reached(segment) {
+                    self.on_segment_over(finished);
+                }
+            }
+            Event::LegEnded(end) => self.end(end.into()),
+            Event::Backend(stream, event) => self.on_backend(stream, event),
+            Event::Stop(reason) => self.end(reason),
+        }
+    }
+
+    /// The caller's next frame.
+    pub fn hear(&mut self, frame: &Frame, now: Instant) {
+        self.now = now;
+        if !self.ended {
+            self.uplink.capture(frame, now);
+            self.on_voice();
+        }
+    }
+
+    /// Time has passed. To be called at [`Call::deadline`], or at any other moment.
+    pub fn tick(&mut self, now: Instant) {
+        self.now = now;
+        if self.ended {
+            return;
+        }
+        self.uplink.fill_silence(now);
+        while let Some(timer) = self.timers.expired(now) {
+            self.on_timer(timer);
+        }
+    }
+
+    /// The next thing to do; `None` until something happens or [`Call::deadline`] comes.
+    pub fn poll(&mut self) -> Option<Action<'_>> {
+        loop {
+            if let Some(action) = self.actions.pop_front() {
+                return Some(action);
+            }
+            if self.ended {
+                return None;
+            }
+            match self.playout.step(self.now) {
+                Some(Step::Frame { lateness }) => {
+                    self.actions
+                        .push_back(Action::Measure(Measure::TickLateness(lateness)));
+                    return Some(Action::Play(self.playout.frame()));
+                }
+                Some(Step::Began(_)) => self.on_segment_began(),
+                Some(Step::Sent(id)) if self.settings.leg.confirms_playout => {
+                    return Some(Action::Mark(id));
+                }
+                Some(Step::Sent(_)) => {}
+                Some(Step::Over(finished)) => self.on_segment_over(finished),
+                None => break,
+            }
+        }
+        let stream = self.listening()?;
+        self.uplink
+            .next_chunk(self.now)
+            .map(|bytes| Action::SendAudio(stream, bytes))
+    }
+
+    /// When to tick at the latest; `None` once the call is over.
+    pub fn deadline(&self) -> Option<Instant> {
+        if self.ended {
+            return None;
+        }
+        [
+            self.timers.next(),
+            self.playout.deadline(),
+            self.uplink.deadline(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// Whether the call is over; [`Action::End`] has been or will be polled.
+    pub const fn is_over(&self) -> bool {
+        self.ended
+    }
+
+    /// The stream that takes the caller's voice now.
+    fn listening(&self) -> Option<StreamId> {
+        self.turn
+            .as_ref()
+            .filter(|turn| turn.phase == turn::Phase::Listening)
+            .map(|turn| turn.stream)
+    }
+}

@@ -2,11 +2,12 @@
 //! measures (numbers, for the metrics).
 
 use std::time::Duration;
+use std::time::Instant;
 
 use serde::Serialize;
 
+use crate::engine::call::event::DigitSource;
 use crate::engine::call::event::FaultKind;
-use crate::engine::call::event::SegmentId;
 
 /// Something that happened in a call, as its watchers read it. Serialised with a `type` and its own fields.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -192,8 +193,8 @@ pub enum Measure {
     TurnLatency(Duration),
     /// From the start of the call to the agent's first audio.
     AnswerToFirstAudio(Duration),
-    /// The caller took the floor; how long from the decision to the last frame of the prompt.
-    BargeIn(Duration),
+    /// The caller took the floor, decided at this moment; the driver adds how long the cut took.
+    BargeIn(Instant),
     /// The caller's speech was over a segment that may not be interrupted.
     BargeInRefused,
     /// Caller audio that no stream ever got, though the agent should have been listening.
@@ -203,9 +204,9 @@ pub enum Measure {
     /// How late a tick of the playout was.
     TickLateness(Duration),
     /// A digit was taken.
-    Digit(crate::engine::call::event::DigitSource),
+    Digit(DigitSource),
     /// A segment ended.
-    Segment(SegmentId, SegmentOutcome),
+    Segment(SegmentOutcome),
 }
 
 /// Which way audio goes.

@@ -3,10 +3,13 @@
 //! Inside the engine audio is 16-bit linear PCM, mono, at the leg's rate. Codecs translate at the two ends: at the
 //! leg (what the telephone speaks) and at the backend (what the agent hears and speaks).
 
+pub mod codec;
 pub mod frame;
 pub mod g711;
-pub mod l16;
 pub mod resample;
 pub mod ring;
 pub mod vad;
 pub mod wav;
+
+#[cfg(test)]
+pub(crate) mod testing;

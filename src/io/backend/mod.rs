@@ -15,9 +15,9 @@ use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::engine::call::event::AudioFormat;
+use crate::engine::media::codec::AudioFormat;
 use crate::engine::call::event::BackendEvent;
-use crate::engine::call::event::Encoding;
+use crate::engine::media::codec::Encoding;
 use crate::engine::call::event::OpenTurn;
 use crate::engine::call::event::StreamId;
 use crate::engine::media::frame::SampleRate;

@@ -1,0 +1,334 @@
+//! The caller's handset: mouth, far end and the notes of an attentive listener. Pure; a call's loop feeds it and does what it says.
+//!
+//! Times are since the call's start. What the caller says is timed when its frame leaves, what it hears when its frame begins to play:
+//! both are exact to the 20 ms of a frame.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::far_end::Cleared;
+use crate::far_end::FarEnd;
+use crate::far_end::FarEndTally;
+use crate::far_end::Overflow;
+use crate::far_end::TICK;
+use crate::mouth::Mouth;
+use crate::mulaw;
+use crate::record::Recording;
+use crate::speech::Speech;
+use crate::tone;
+use crate::voice;
+use crate::voice::Change;
+
+/// What a listener on the line would note.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Note {
+    /// The caller's first voiced sample has left.
+    CallerSpeaks { what: String },
+    /// The caller's last voiced sample has left.
+    CallerStops,
+    /// The agent's first voiced sample is heard; `waited` is the time since the caller's last one.
+    AgentSpeaks { waited: Option<Duration> },
+    /// The agent was last heard at `end`; `after_barge_in` is the time since the caller spoke over it.
+    AgentStops {
+        end: Duration,
+        after_barge_in: Option<Duration>,
+    },
+    /// The gateway emptied our buffer.
+    Cleared {
+        unheard: Duration,
+        marks: usize,
+        after_barge_in: Option<Duration>,
+    },
+    /// A mark goes back to the gateway.
+    MarkReturned { name: String },
+}
+
+/// What was measured over the call.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Tally {
+    /// Call start to the agent's first voiced sample.
+    pub(crate) first_voice: Option<Duration>,
+    /// Caller's last voiced sample to the agent's first, per turn.
+    pub(crate) waits: Vec<Duration>,
+    /// Caller's first voiced sample over the agent to the clear.
+    pub(crate) barge_in_to_clear: Vec<Duration>,
+    /// Caller's first voiced sample over the agent to the agent's last.
+    pub(crate) barge_in_to_silence: Vec<Duration>,
+    /// Clears received.
+    pub(crate) clears: u32,
+    /// Round trips of tone bursts.
+    pub(crate) round_trips: Vec<Duration>,
+    /// Frames sent.
+    pub(crate) frames_sent: u64,
+}
+
+/// One tick's doings.
+#[derive(Debug)]
+pub(crate) struct Tick {
+    /// To the gateway.
+    pub(crate) frame: [u8; mulaw::FRAME],
+    /// Marks to return to the gateway.
+    pub(crate) marks: Vec<String>,
+    /// What was noted.
+    pub(crate) notes: Vec<Note>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Handset {
+    mouth: Mouth,
+    far_end: FarEnd,
+    agent: voice::Tracker,
+    tones: tone::Detector,
+    recording: Option<Recording>,
+    /// The caller's last voiced sample, until the agent answers it.
+    unanswered_since: Option<Duration>,
+    /// The caller's first voiced sample over the agent, until the agent is silent.
+    barge_in_since: Option<Duration>,
+    tally: Tally,
+}
+
+impl Handset {
+    /// A handset that has just been picked up.
+    pub(crate) fn new(line_noise: bool, record: bool) -> Self {
+        Self {
+            mouth: Mouth::new(line_noise),
+            far_end: FarEnd::default(),
+            agent: voice::Tracker::default(),
+            tones: tone::Detector::default(),
+            recording: record.then(Recording::default),
+            unanswered_since: None,
+            barge_in_since: None,
+            tally: Tally::default(),
+        }
+    }
+
+    /// The caller starts to speak, or repeats something until the end of the call.
+    pub(crate) fn say(&mut self, speech: Arc<Speech>, repeated: bool) {
+        self.mouth.say(speech, repeated);
+    }
+
+    /// Whether the caller is still saying something.
+    pub(crate) fn is_speaking(&self) -> bool {
+        self.mouth.saying().is_some()
+    }
+
+    /// When the agent began the talk that is heard now.
+    pub(crate) fn agent_since(&self) -> Option<Duration> {
+        self.agent.speaking_since()
+    }
+
+    /// For how long the agent has been silent, with no voice waiting in the buffer.
+    pub(crate) fn agent_silent_for(&self, at: Duration) -> Duration {
+        let silent = at.saturating_sub(self.agent.last_voiced());
+        if self.far_end.holds_voice() {
+            Duration::ZERO
+        } else {
+            silent
+        }
+    }
+
+    /// Audio from the gateway.
+    pub(crate) fn receive(&mut self, audio: Vec<u8>) -> Result<(), Overflow> {
+        self.far_end.receive(audio)
+    }
+
+    /// A mark from the gateway.
+    pub(crate) fn mark(&mut self, name: String) {
+        self.far_end.mark(name);
+    }
+
+    /// A clear from the gateway: the marks to return at once, and what was noted.
+    pub(crate) fn clear(&mut self, at: Duration) -> (Vec<String>, Vec<Note>) {
+        let Cleared { marks, unheard } = self.far_end.clear();
+        let after_barge_in = self.barge_in_since.map(|since| at.saturating_sub(since));
+        self.tally.clears += 1;
+        self.tally.barge_in_to_clear.extend(after_barge_in);
+        let mut notes = vec![Note::Cleared {
+            unheard,
+            marks: marks.len(),
+            after_barge_in,
+        }];
+        notes.extend(self.agent.cut(at).and_then(|change| self.note(change, at)));
+        (marks, notes)
+    }
+
+    /// The next 20 ms of both directions.
+    pub(crate) fn tick(&mut self, at: Duration) -> Tick {
+        let saying = self.mouth.saying().map(|speech| speech.label.clone());
+        let (frame, uttered) = self.mouth.frame();
+        let played = self.far_end.tick();
+        let mut notes = Vec::new();
+        if uttered.started {
+            self.barge_in_since = self.agent.speaking_since().map(|_| at);
+            self.tones.sent(at);
+            notes.push(Note::CallerSpeaks {
+                what: saying.unwrap_or_default(),
+            });
+        }
+        if uttered.stopped {
+            self.unanswered_since = Some(at + TICK);
+            notes.push(Note::CallerStops);
+        }
+        let change = self.agent.hear(&played.frame, at + TICK, at);
+        notes.extend(change.and_then(|change| self.note(change, at)));
+        self.tally
+            .round_trips
+            .extend(self.tones.hear(&played.frame, at));
+        self.tally.frames_sent += 1;
+        if let Some(recording) = &mut self.recording {
+            recording.push(&frame, &played.frame);
+        }
+        notes.extend(
+            played
+                .marks
+                .iter()
+                .cloned()
+                .map(|name| Note::MarkReturned { name }),
+        );
+        Tick {
+            frame,
+            marks: played.marks,
+            notes,
+        }
+    }
+
+    /// The call is over: what was measured, what went through the buffer, and the recording if one was made.
+    pub(crate) fn hang_up(self) -> (Tally, FarEndTally, Option<Recording>) {
+        (self.tally, self.far_end.tally().clone(), self.recording)
+    }
+
+    fn note(&mut self, change: Change, at: Duration) -> Option<Note> {
+        match change {
+            Change::Started => {
+                self.tally.first_voice.get_or_insert(at);
+                let waited = self
+                    .unanswered_since
+                    .take()
+                    .map(|since| at.saturating_sub(since));
+                self.tally.waits.extend(waited);
+                Some(Note::AgentSpeaks { waited })
+            }
+            Change::Stopped(end) => {
+                let after_barge_in = self
+                    .barge_in_since
+                    .take()
+                    .map(|since| end.saturating_sub(since));
+                self.tally.barge_in_to_silence.extend(after_barge_in);
+                Some(Note::AgentStops {
+                    end,
+                    after_barge_in,
+                })
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_turn_is_timed_from_the_callers_last_voice_to_the_agents_first() {
+        let mut handset = Handset::new(false, false);
+        handset.say(speech(25), false);
+        run(&mut handset, 0..50);
+        receive(&mut handset, 10);
+        let notes = run(&mut handset, 50..60);
+        assert_eq!(
+            notes,
+            [(
+                ms(1000),
+                Note::AgentSpeaks {
+                    waited: Some(ms(500))
+                }
+            )]
+        );
+    }
+
+    #[test]
+    fn a_barge_in_is_timed_to_the_clear_and_to_silence() {
+        let mut handset = Handset::new(false, true);
+        receive(&mut handset, 100);
+        run(&mut handset, 0..10);
+        handset.say(speech(50), false);
+        run(&mut handset, 10..20);
+        let (marks, notes) = handset.clear(ms(395));
+        assert_eq!(marks, [""; 0]);
+        assert_eq!(
+            notes,
+            [
+                Note::Cleared {
+                    unheard: ms(1600),
+                    marks: 0,
+                    after_barge_in: Some(ms(195))
+                },
+                Note::AgentStops {
+                    end: ms(395),
+                    after_barge_in: Some(ms(195))
+                },
+            ]
+        );
+    }
+
+    #[test]
+    fn audio_after_a_clear_is_not_in_the_record() {
+        let mut handset = Handset::new(false, true);
+        receive(&mut handset, 100);
+        run(&mut handset, 0..10);
+        handset.clear(ms(200));
+        run(&mut handset, 10..50);
+        let (_, _, recording) = handset.hang_up();
+        let heard = recording.expect("it was asked for").agent().to_vec();
+        assert_eq!(heard.len(), 50 * mulaw::FRAME);
+        assert!(
+            heard[..10 * mulaw::FRAME]
+                .iter()
+                .all(|&byte| byte != mulaw::SILENCE)
+        );
+        assert!(
+            heard[10 * mulaw::FRAME..]
+                .iter()
+                .all(|&byte| byte == mulaw::SILENCE)
+        );
+    }
+
+    #[test]
+    fn the_agent_is_not_silent_while_voice_waits_in_the_buffer() {
+        let mut handset = Handset::new(false, false);
+        handset.receive(vec![mulaw::SILENCE; 4000]).expect("room");
+        receive(&mut handset, 5);
+        run(&mut handset, 0..20);
+        assert_eq!(handset.agent_silent_for(ms(400)), Duration::ZERO);
+    }
+
+    fn speech(frames: usize) -> Arc<Speech> {
+        Arc::new(Speech::new(
+            "hello".into(),
+            vec![mulaw::encode(6000); frames * mulaw::FRAME],
+        ))
+    }
+
+    fn receive(handset: &mut Handset, frames: usize) {
+        handset
+            .receive(vec![mulaw::encode(6000); frames * mulaw::FRAME])
+            .expect("room");
+    }
+
+    fn run(handset: &mut Handset, ticks: std::ops::Range<u32>) -> Vec<(Duration, Note)> {
+        ticks
+            .flat_map(|tick| {
+                let at = TICK * tick;
+                handset
+                    .tick(at)
+                    .notes
+                    .into_iter()
+                    .map(move |note| (at, note))
+            })
+            .collect()
+    }
+
+    fn ms(value: u64) -> Duration {
+        Duration::from_millis(value)
+    }
+}

@@ -1,0 +1,171 @@
+//! The seam between a call and the protocol that carries it: a [`Line`] takes frames and digits and gives what the gateway sends.
+//!
+//! Twilio's is the only one yet. A SIP or WHIP line joins by a variant here: it turns RTP into [`FromGateway::Audio`] (the far end is
+//! then its jitter buffer) and has no marks or clears.
+
+use std::fmt;
+use std::time::Duration;
+
+use reqwest::StatusCode;
+
+use crate::mulaw;
+use crate::target::Target;
+use crate::twilio::CallIds;
+use crate::twilio::TwilioLine;
+use crate::twilio::twiml::Verb;
+
+/// Who calls whom, and how the call is placed.
+#[derive(Debug, Clone)]
+pub(crate) struct Placing {
+    /// The caller's number.
+    pub(crate) from: String,
+    /// The dialled number.
+    pub(crate) to: String,
+    /// Signs webhook and handshake, if there is one.
+    pub(crate) auth_token: Option<String>,
+    /// Connect to the target's host whatever host the TwiML names.
+    pub(crate) direct: bool,
+    /// What the gateway believes its own URL to be, which is the one that is signed; else the target's.
+    pub(crate) public_url: Option<reqwest::Url>,
+}
+
+/// To the gateway.
+#[derive(Debug)]
+pub(crate) enum ToGateway {
+    /// 20 ms of mu-law.
+    Frame([u8; mulaw::FRAME]),
+    /// A key was pressed.
+    Digit(char),
+    /// The audio before this mark has been played, or cleared.
+    Mark(String),
+}
+
+/// From the gateway.
+#[derive(Debug)]
+pub(crate) enum FromGateway {
+    /// Mu-law to play after what is already waiting.
+    Audio(Vec<u8>),
+    /// To be returned when the audio before it has been played.
+    Mark(String),
+    /// Throw away what has not been played.
+    Clear,
+    /// Something that the real far end would refuse.
+    Improper(String),
+    /// The gateway ended the call in an orderly way, or said why it could not go on.
+    Closed { code: Option<u16>, reason: String },
+    /// The connection broke.
+    Lost(String),
+}
+
+/// A call that did not come about.
+#[derive(Debug)]
+pub(crate) enum SetupError {
+    /// We do not speak this protocol yet.
+    NotYet(&'static str),
+    /// The gateway answered, with a refusal.
+    Refused {
+        what: &'static str,
+        status: StatusCode,
+        body: String,
+    },
+    /// The gateway's instructions hold no stream to connect to.
+    NoStream(String),
+    /// There was no answer.
+    Unreachable { what: &'static str, why: String },
+}
+
+impl SetupError {
+    /// The kind of failure, for counting many.
+    pub(crate) fn kind(&self) -> String {
+        match self {
+            Self::NotYet(_) => "not implemented".to_owned(),
+            Self::Refused { what, status, .. } => {
+                format!("{what} refused with {}", status.as_u16())
+            }
+            Self::NoStream(_) => "no stream in the TwiML".to_owned(),
+            Self::Unreachable { what, .. } => format!("{what} not reached"),
+        }
+    }
+}
+
+impl fmt::Display for SetupError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotYet(what) => write!(
+                formatter,
+                "{what} targets do not work yet; ws(s)://HOST/twilio/media does"
+            ),
+            Self::Refused { what, status, body } if body.is_empty() => {
+                write!(formatter, "the gateway refused the {what} with {status}")
+            }
+            Self::Refused { what, status, body } => write!(
+                formatter,
+                "the gateway refused the {what} with {status}: {body}"
+            ),
+            Self::NoStream(twiml) => {
+                write!(formatter, "the gateway's TwiML connects no stream: {twiml}")
+            }
+            Self::Unreachable { what, why } => {
+                write!(formatter, "the {what} did not reach the gateway: {why}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for SetupError {}
+
+/// A call in progress.
+pub(crate) enum Line {
+    /// A Twilio media stream.
+    Twilio(Box<TwilioLine>),
+}
+
+impl Line {
+    /// Places the call; when this returns, the gateway is listening.
+    pub(crate) async fn place(
+        target: &Target,
+        placing: &Placing,
+        ids: CallIds,
+        http: &reqwest::Client,
+    ) -> Result<Self, SetupError> {
+        match target {
+            Target::Twilio(url) => TwilioLine::place(url, placing, ids, http)
+                .await
+                .map(|line| Self::Twilio(Box::new(line))),
+            Target::Sip(_) => Err(SetupError::NotYet("sip:")),
+            Target::Whip(_) => Err(SetupError::NotYet("http(s)://HOST/whip/")),
+        }
+    }
+
+    /// Sends these in order. An error is a broken connection, in words.
+    pub(crate) async fn send(&mut self, messages: Vec<ToGateway>) -> Result<(), String> {
+        match self {
+            Self::Twilio(line) => line.send(messages).await,
+        }
+    }
+
+    /// Waits for the gateway. Cancel safe.
+    pub(crate) async fn receive(&mut self) -> FromGateway {
+        match self {
+            Self::Twilio(line) => line.receive().await,
+        }
+    }
+
+    /// The caller hangs up: says so and waits a moment for the gateway to let go.
+    pub(crate) async fn hang_up(&mut self) {
+        match self {
+            Self::Twilio(line) => line.hang_up().await,
+        }
+    }
+
+    /// What becomes of the call after the gateway's part in it: the verbs it answers when asked.
+    pub(crate) async fn after_call(
+        &mut self,
+        http: &reqwest::Client,
+        lasted: Duration,
+    ) -> Result<Vec<Verb>, SetupError> {
+        match self {
+            Self::Twilio(line) => line.after_call(http, lasted).await,
+        }
+    }
+}

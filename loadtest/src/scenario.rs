@@ -1,0 +1,364 @@
+//! Scenario files: a dialogue with one caller, or a load of many. Both name the gateway in `[gateway]` and their goals in `[goal]`.
+
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use anyhow::Result;
+use anyhow::bail;
+use anyhow::ensure;
+use reqwest::Url;
+use serde::Deserialize;
+use serde::Deserializer;
+
+use crate::dialogue::QUIET;
+use crate::dialogue::Step;
+use crate::dialogue::When;
+use crate::speech::Speech;
+use crate::speech::Synthesiser;
+
+/// How long a step waits for the agent before it has failed.
+const STEP_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// A scenario file.
+#[derive(Debug)]
+pub(crate) enum Scenario {
+    /// It has `[[steps]]`.
+    Dialogue(Box<DialogueScenario>),
+    /// It has `calls`.
+    Load(Box<LoadScenario>),
+}
+
+/// Where the gateway is and who calls it.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Gateway {
+    /// One TARGET, or several that take turns.
+    pub(crate) target: OneOrMany,
+    /// Its admin listener.
+    #[serde(default, deserialize_with = "url")]
+    pub(crate) admin: Option<Url>,
+    /// The environment variable that holds Twilio's auth token.
+    #[serde(default = "default_token_env")]
+    pub(crate) auth_token_env: String,
+    #[serde(default = "default_from")]
+    pub(crate) from: String,
+    #[serde(default = "default_to")]
+    pub(crate) to: String,
+    /// Connect to the target's host whatever host the TwiML names.
+    #[serde(default)]
+    pub(crate) direct: bool,
+    /// What the gateway believes its own URL to be.
+    #[serde(default, deserialize_with = "url")]
+    pub(crate) public_url: Option<Url>,
+    /// A live line has a noise floor.
+    #[serde(default)]
+    pub(crate) line_noise: bool,
+}
+
+/// A string or a list of them.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum OneOrMany {
+    One(String),
+    Many(Vec<String>),
+}
+
+impl OneOrMany {
+    /// All of them.
+    pub(crate) fn all(&self) -> &[String] {
+        match self {
+            Self::One(one) => std::slice::from_ref(one),
+            Self::Many(many) => many,
+        }
+    }
+}
+
+/// One caller's conversation.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DialogueScenario {
+    pub(crate) gateway: Gateway,
+    steps: Vec<WrittenStep>,
+    /// Write a recording here.
+    pub(crate) record: Option<PathBuf>,
+    #[serde(default)]
+    pub(crate) goal: DialogueGoal,
+}
+
+/// When a dialogue has succeeded, beside all its steps having been taken.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DialogueGoal {
+    /// Each of these was said by the agent, in any order.
+    #[serde(default)]
+    pub(crate) agent_said: Vec<String>,
+    /// Each of these was understood by the agent.
+    #[serde(default)]
+    pub(crate) agent_heard: Vec<String>,
+    /// Prompts that were cut while the caller spoke over them.
+    pub(crate) barge_ins_at_least: Option<usize>,
+    /// Growth of `tandem_caller_audio_unheard_seconds_total`.
+    pub(crate) unheard_seconds_at_most: Option<f64>,
+    /// Caller's last sound to agent's first, the slowest turn.
+    #[serde(default, with = "humantime_serde")]
+    pub(crate) wait_at_most: Option<Duration>,
+    /// Caller's first sound over a prompt to the prompt's last, the slowest barge-in.
+    #[serde(default, with = "humantime_serde")]
+    pub(crate) silence_after_barge_in_at_most: Option<Duration>,
+    /// Where the call was to be transferred: `<Dial>` of the action callback contains this.
+    pub(crate) dialled: Option<String>,
+}
+
+/// Many callers at once.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct LoadScenario {
+    pub(crate) gateway: Gateway,
+    /// How many calls.
+    pub(crate) calls: u32,
+    /// Calls begun per second.
+    pub(crate) ramp_per_second: f64,
+    /// How long each call lasts.
+    #[serde(with = "humantime_serde")]
+    pub(crate) hold: Duration,
+    /// `tone` (bursts that an echo returns), `silence`, `say:TEXT`, or a WAV file; repeated.
+    #[serde(default = "default_audio")]
+    pub(crate) audio: String,
+    #[serde(default)]
+    pub(crate) goal: LoadGoal,
+}
+
+/// When a load has succeeded.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct LoadGoal {
+    /// Calls that were refused, broke, or were ended by the gateway before their time.
+    #[serde(default)]
+    pub(crate) failed_calls_at_most: usize,
+    /// Times a caller's buffer starved in the middle of a talk, per 1000 frames received.
+    pub(crate) underruns_per_1000_frames_at_most: Option<f64>,
+    /// Growth of `tandem_caller_audio_unheard_seconds_total`.
+    pub(crate) unheard_seconds_at_most: Option<f64>,
+    /// 99.9th percentile of `tandem_tick_lateness_seconds`.
+    #[serde(default, with = "humantime_serde")]
+    pub(crate) tick_lateness_at_most: Option<Duration>,
+    /// Share of one core that a call costs the gateway, in percent.
+    pub(crate) cpu_percent_per_call_at_most: Option<f64>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenStep {
+    hear: Option<String>,
+    say: Option<String>,
+    play: Option<PathBuf>,
+    #[serde(default, with = "humantime_serde")]
+    barge_in_after: Option<Duration>,
+    #[serde(default, with = "humantime_serde")]
+    after_silence: Option<Duration>,
+    dtmf: Option<String>,
+    #[serde(default, with = "humantime_serde")]
+    wait: Option<Duration>,
+    #[serde(default, with = "humantime_serde")]
+    listen: Option<Duration>,
+    expect_end: Option<String>,
+    #[serde(default, with = "humantime_serde")]
+    timeout: Option<Duration>,
+}
+
+impl Scenario {
+    /// Reads the file.
+    pub(crate) fn read(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("{} cannot be read", path.display()))?;
+        Self::parse(&text).with_context(|| format!("{} is not a scenario", path.display()))
+    }
+
+    /// Mutable access to the part both kinds have, for the command line to override.
+    pub(crate) fn gateway_mut(&mut self) -> &mut Gateway {
+        match self {
+            Self::Dialogue(scenario) => &mut scenario.gateway,
+            Self::Load(scenario) => &mut scenario.gateway,
+        }
+    }
+
+    fn parse(text: &str) -> Result<Self> {
+        let table: toml::Table = text.parse()?;
+        match (table.contains_key("steps"), table.contains_key("calls")) {
+            (true, false) => Ok(Self::Dialogue(Box::new(toml::from_str(text)?))),
+            (false, true) => {
+                let load: LoadScenario = toml::from_str(text)?;
+                ensure!(
+                    load.calls > 0 && load.ramp_per_second > 0.0,
+                    "calls and ramp_per_second must be more than 0"
+                );
+                Ok(Self::Load(Box::new(load)))
+            }
+            _ => bail!("it needs either [[steps]], for a dialogue, or calls, for a load"),
+        }
+    }
+}
+
+impl DialogueScenario {
+    /// The steps, with everything synthesised.
+    pub(crate) fn steps(&self) -> Result<Vec<Step>> {
+        let mut synthesiser = Synthesiser::default();
+        let numbered = self.steps.iter().enumerate();
+        let hears = self.steps.iter().any(|step| step.hear.is_some());
+        ensure!(
+            !hears || self.gateway.admin.is_some(),
+            "steps that hear need gateway.admin, which tells what the agent says"
+        );
+        numbered
+            .map(|(index, step)| {
+                step.compile(&mut synthesiser)
+                    .with_context(|| format!("step {}", index + 1))
+            })
+            .collect()
+    }
+}
+
+impl WrittenStep {
+    fn compile(&self, synthesiser: &mut Synthesiser) -> Result<Step> {
+        let within = self.timeout.unwrap_or(STEP_TIMEOUT);
+        let mut steps = Vec::new();
+        if let Some(text) = &self.hear {
+            steps.push(Step::Hear {
+                text: text.clone(),
+                within,
+            });
+        }
+        let speech = match (&self.say, &self.play) {
+            (Some(_), Some(_)) => bail!("either say a text or play a file"),
+            (Some(text), None) => Some(synthesiser.say(text)?),
+            (None, Some(path)) => Some(Arc::new(Speech::from_file(path)?)),
+            (None, None) => None,
+        };
+        let when = match (self.barge_in_after, self.after_silence) {
+            (Some(_), Some(_)) => bail!("either barge in or wait for silence"),
+            (Some(delay), None) => Some(When::AgentSpeaking(delay)),
+            (None, quiet) => quiet.map(When::AgentSilent),
+        };
+        ensure!(
+            when.is_none() || speech.is_some(),
+            "barge_in_after and after_silence go with say or play"
+        );
+        if let Some(speech) = speech {
+            steps.push(Step::Say {
+                speech,
+                when: when.unwrap_or(When::AgentSilent(QUIET)),
+                within,
+            });
+        }
+        if let Some(keys) = &self.dtmf {
+            check_keys(keys)?;
+            steps.push(Step::Press(keys.clone()));
+        }
+        steps.extend(self.wait.map(Step::Wait));
+        steps.extend(self.listen.map(Step::Listen));
+        if let Some(reason) = &self.expect_end {
+            steps.push(Step::ExpectEnd {
+                reason: reason.clone(),
+                within,
+            });
+        }
+        let count = steps.len();
+        match steps.pop() {
+            Some(step) if count == 1 => Ok(step),
+            _ => bail!("a step does one of: hear, say, play, dtmf, wait, listen, expect_end"),
+        }
+    }
+}
+
+/// A telephone's keys, and those of DTMF that telephones lost.
+pub(crate) fn check_keys(keys: &str) -> Result<()> {
+    let known = |key: char| key.is_ascii_digit() || matches!(key, '*' | '#' | 'A'..='D');
+    ensure!(
+        !keys.is_empty() && keys.chars().all(known),
+        "“{keys}” are not keys: 0–9 * # A–D"
+    );
+    Ok(())
+}
+
+fn url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Url>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    Url::parse(&text)
+        .map(Some)
+        .map_err(serde::de::Error::custom)
+}
+
+fn default_token_env() -> String {
+    "TWILIO_AUTH_TOKEN".to_owned()
+}
+
+fn default_from() -> String {
+    "+15550100".to_owned()
+}
+
+fn default_to() -> String {
+    "+15550199".to_owned()
+}
+
+fn default_audio() -> String {
+    "tone".to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GATEWAY: &str =
+        "[gateway]\ntarget = 'ws://127.0.0.1:8080/twilio/media'\nadmin = 'http://127.0.0.1:9090'\n";
+
+    #[test]
+    fn the_shipped_scenarios_are_scenarios() {
+        assert!(matches!(
+            Scenario::parse(include_str!("../scenarios/demo.toml")),
+            Ok(Scenario::Dialogue(_))
+        ));
+        assert!(matches!(
+            Scenario::parse(include_str!("../scenarios/twilio-200.toml")),
+            Ok(Scenario::Load(_))
+        ));
+    }
+
+    #[test]
+    fn steps_become_what_they_say() {
+        let steps = compile("steps = [{ hear = 'help' }, { dtmf = '2#' }, { expect_end = 'agent', timeout = '3s' }]").expect("steps");
+        assert!(
+            matches!(&steps[0], Step::Hear { text, within } if text == "help" && *within == STEP_TIMEOUT)
+        );
+        assert!(matches!(&steps[1], Step::Press(keys) if keys == "2#"));
+        assert!(
+            matches!(&steps[2], Step::ExpectEnd { within, .. } if *within == Duration::from_secs(3))
+        );
+    }
+
+    #[test]
+    fn a_step_that_does_two_things_or_none_is_refused() {
+        for steps in [
+            "[{ hear = 'a', dtmf = '1' }]",
+            "[{ timeout = '1s' }]",
+            "[{ dtmf = 'x' }]",
+            "[{ barge_in_after = '1s' }]",
+        ] {
+            assert!(compile(&format!("steps = {steps}")).is_err(), "{steps}");
+        }
+    }
+
+    #[test]
+    fn a_misspelt_key_is_refused() {
+        let text = format!("calls = 1\nramp_per_second = 1\nhold = '1s'\nhlod = '2s'\n{GATEWAY}");
+        assert!(Scenario::parse(&text).is_err());
+    }
+
+    fn compile(steps: &str) -> Result<Vec<Step>> {
+        match Scenario::parse(&format!("{steps}\n{GATEWAY}"))? {
+            Scenario::Dialogue(scenario) => scenario.steps(),
+            Scenario::Load(_) => bail!("a load"),
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! Taking a table apart: every key is asked for by name and type, and what nobody asked for is a problem.
+
+use std::fmt::Display;
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use super::problem::Report;
+use super::tree::Content;
+use super::tree::Fields;
+use super::tree::Node;
+use super::tree::Origin;
+
+/// A table that is being taken apart.
+pub(super) struct Section<'a> {
+    path: String,
+    fields: Fields,
+    asked: Vec<&'static str>,
+    report: &'a mut Report,
+}
+
+impl<'a> Section<'a> {
+    /// The table at `path`; an empty one if there is none there.
+    pub(super) fn new(path: String, node: Option<Node>, report: &'a mut Report) -> Self {
+        let fields = match node {
+            None => Fields::new(),
+            Some(Node {
+                content: Content::Table(fields),
+                ..
+            }) => fields,
+            Some(node) => {
+                report.tell(&node.origin, &path, "must be a table");
+                Fields::new()
+            }
+        };
+        Self {
+            path,
+            fields,
+            asked: Vec::new(),
+            report,
+        }
+    }
+
+    /// What is under `key`.
+    pub(super) fn take(&mut self, key: &'static str) -> Option<Node> {
+        self.asked.push(key);
+        self.fields.remove(key)
+    }
+
+    /// Where `key` was written; of a key that is missing, nowhere.
+    pub(super) fn origin(&self, key: &str) -> Origin {
+        self.fields
+            .get(key)
+            .map_or(Origin::Nowhere, |node| node.origin.clone())
+    }
+
+    /// Notes a problem with `key`, which was written at `origin`.
+    pub(super) fn tell(&mut self, origin: &Origin, key: &str, reason: impl Display) {
+        let path = join(&self.path, key);
+        self.report.tell(origin, &path, reason);
+    }
+
+    /// Notes that `key` is missing.
+    pub(super) fn missing(&mut self, key: &str, reason: impl Display) {
+        // The variable that made the table says nothing about the key that is not in it: the path does.
+        let path = join(&self.path, key);
+        self.report.tell(&Origin::Nowhere, &path, reason);
+    }
+
+    /// The value of `key` as `read` understands it; `None` if it is missing or wrong.
+    pub(super) fn read<T>(
+        &mut self,
+        key: &'static str,
+        read: impl FnOnce(&Node) -> Result<T, String>,
+    ) -> Option<T> {
+        let node = self.take(key)?;
+        match read(&node) {
+            Ok(value) => Some(value),
+            Err(reason) => {
+                self.tell(&node.origin, key, reason);
+                None
+            }
+        }
+    }
+
+    /// A text that is not empty.
+    pub(super) fn text(&mut self, key: &'static str) -> Option<String> {
+        self.read(key, |node| Ok(text_of(node)?.to_owned()))
+    }
+
+    /// A text that `parse` understands.
+    pub(super) fn parsed<T>(
+        &mut self,
+        key: &'static str,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        self.read(key, |node| parse(text_of(node)?))
+    }
+
+    /// One of a few words.
+    pub(super) fn word<T: Copy>(
+        &mut self,
+        key: &'static str,
+        words: &[(&'static str, T)],
+    ) -> Option<T> {
+        self.parsed(key, |text| {
+            words
+                .iter()
+                .find(|(word, _)| *word == text)
+                .map(|(_, value)| *value)
+                .ok_or_else(|| format!("{text:?} is none of {}", list(words.iter().map(|w| w.0))))
+        })
+    }
+
+    /// A whole number within bounds.
+    pub(super) fn number<T>(&mut self, key: &'static str, bounds: RangeInclusive<T>) -> Option<T>
+    where
+        T: TryFrom<i64> + PartialOrd + Display,
+    {
+        self.read(key, |node| {
+            let number = match &node.content {
+                Content::Value(toml::Value::Integer(number)) => Some(*number),
+                // A variable has no types: its text counts as what is asked for.
+                Content::Value(toml::Value::String(text)) if from_environment(node) => {
+                    text.trim().parse().ok()
+                }
+                _ => None,
+            };
+            let number = number.ok_or("must be a whole number")?;
+            T::try_from(number)
+                .ok()
+                .filter(|number| bounds.contains(number))
+                .ok_or_else(|| format!("must be from {} to {}", bounds.start(), bounds.end()))
+        })
+    }
+
+    /// `true` or `false`.
+    pub(super) fn flag(&mut self, key: &'static str) -> Option<bool> {
+        self.read(key, |node| match &node.content {
+            Content::Value(toml::Value::Boolean(flag)) => Ok(*flag),
+            Content::Value(toml::Value::String(text)) if from_environment(node) => text
+                .trim()
+                .parse()
+                .map_err(|_| "must be true or false".to_owned()),
+            _ => Err("must be true or false".to_owned()),
+        })
+    }
+
+    /// A duration within bounds.
+    pub(super) fn duration(
+        &mut self,
+        key: &'static str,
+        bounds: RangeInclusive<Duration>,
+    ) -> Option<Duration> {
+        self.read(key, |node| {
+            let wrong = "must be a duration such as \"5s\", \"100ms\" or \"2h\"";
+            let text = text_of(node).map_err(|_| wrong.to_owned())?;
+            let duration = humantime::parse_duration(text).map_err(|_| wrong.to_owned())?;
+            if bounds.contains(&duration) {
+                return Ok(duration);
+            }
+            Err(format!(
+                "must be from {} to {}",
+                humantime::format_duration(*bounds.start()),
+                humantime::format_duration(*bounds.end())
+            ))
+        })
+    }
+
+    /// An address and a port.
+    pub(super) fn address(&mut self, key: &'static str) -> Option<SocketAddr> {
+        self.parsed(key, |text| {
+            text.parse()
+                .map_err(|_| "must be an address and a port such as \"127.0.0.1:8080\"".to_owned())
+        })
+    }
+
+    /// A list of texts; in a variable, with commas between them.
+    pub(super) fn texts(&mut self, key: &'static str) -> Option<Vec<String>> {
+        self.read(key, |node| match &node.content {
+            Content::List(items) => items
+                .iter()
+                .map(|item| Ok(text_of(item)?.to_owned()))
+                .collect(),
+            Content::Value(toml::Value::String(text)) if from_environment(node) => Ok(text
+                .split(',')
+                .map(|item| item.trim().to_owned())
+                .filter(|item| !item.is_empty())
+                .collect()),
+            _ => Err("must be a list of strings".to_owned()),
+        })
+    }
+
+    /// Ends the table: whatever nobody asked for is unknown.
+    pub(super) fn finish(mut self) {
+        for (key, node) in std::mem::take(&mut self.fields) {
+            let reason = format!("unknown key; known here: {}", list(self.asked.iter()));
+            let origin = innermost(&node);
+            self.tell(&origin, &key, reason);
+        }
+    }
+}
+
+/// The text of a value that is one.
+pub(super) fn text_of(node: &Node) -> Result<&str, String> {
+    match &node.content {
+        Content::Value(toml::Value::String(text)) if text.trim().is_empty() => {
+            Err("must not be empty".to_owned())
+        }
+        Content::Value(toml::Value::String(text)) => Ok(text),
+        Content::Value(_) | Content::Table(_) | Content::List(_) => {
+            Err("must be a string".to_owned())
+        }
+    }
+}
+
+/// Words with commas between them.
+pub(super) fn list(words: impl Iterator<Item = impl Display>) -> String {
+    let words: Vec<String> = words.map(|word| word.to_string()).collect();
+    words.join(", ")
+}
+
+/// Where a value was written; of a table that variables filled, the first of them.
+pub(super) fn innermost(node: &Node) -> Origin {
+    match &node.content {
+        Content::Table(fields) if from_environment(node) => fields
+            .values()
+            .next()
+            .map_or_else(|| node.origin.clone(), innermost),
+        _ => node.origin.clone(),
+    }
+}
+
+fn from_environment(node: &Node) -> bool {
+    matches!(node.origin, Origin::Environment(_))
+}
+
+fn join(path: &str, key: &str) -> String {
+    if path.is_empty() {
+        key.to_owned()
+    } else {
+        format!("{path}.{key}")
+    }
+}

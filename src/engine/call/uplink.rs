@@ -1,0 +1,376 @@
+//! The caller's voice on its way to the agent: recorded from the first packet, sent to one stream after another.
+//!
+//! Places in it are *call-samples*: samples since the call began, at the uplink's rate. The last [`HISTORY`] is kept in
+//! the encoding in which it is sent, so that what one stream did not finish the next can be given again (facts §8.3).
+//!
+//! Audio time keeps step with wall time (facts §4, §7.3): where the leg sends nothing, silence is put in; where audio
+//! comes late after that, silent frames are left out until the two agree again.
+
+use std::time::Duration;
+use std::time::Instant;
+
+use crate::engine::media::codec::AudioFormat;
+use crate::engine::media::codec::Encoding;
+use crate::engine::media::frame::Frame;
+use crate::engine::media::frame::SampleRate;
+use crate::engine::media::g711;
+use crate::engine::media::resample::Resampler;
+use crate::engine::media::vad::VoiceDetector;
+
+/// How much is kept: the longest answer of an agent during which a caller may have gone on talking.
+const HISTORY: Duration = Duration::from_secs(30);
+/// How late audio may be before silence takes its place: ten packets, more than a usable network's jitter.
+const LATE: Duration = Duration::from_millis(200);
+/// How far audio may be ahead of wall time before silent frames are left out.
+const AHEAD: Duration = Duration::from_millis(100);
+/// Kept before the first voice of a stretch that is sent again, so that its first consonant is whole.
+const PRE_ROLL: Duration = Duration::from_millis(300);
+/// Voice that goes on this long after the end of understood speech is still its tail.
+const TAIL: Duration = Duration::from_millis(400);
+/// Kept when there was no voice at all: the syllable that is just beginning.
+const FRESH: Duration = Duration::from_millis(200);
+
+/// The caller's voice on its way to the agent.
+pub(super) struct Uplink {
+    format: AudioFormat,
+    /// The last [`HISTORY`], as a circle: call-sample `n` is at `n % capacity`.
+    history: Box<[u8]>,
+    capacity_samples: u64,
+    /// The call-sample that comes next.
+    captured: u64,
+    began: Instant,
+    resampler: Option<Resampler>,
+    /// Leg samples that do not yet fill a chunk of the resampler.
+    pending: Vec<i16>,
+    voice: VoiceDetector,
+    /// When there may have been voice, newest last.
+    voiced: VoicedStretches,
+    /// Where speech was last certain.
+    last_voice: Option<u64>,
+    /// Scratch for one message.
+    chunk: Vec<u8>,
+    chunk_samples: u64,
+    feed: Option<Feed>,
+    /// What the last stream was given.
+    last_fed: Option<Fed>,
+}
+
+/// The stream that is being fed.
+#[derive(Clone, Copy, Debug)]
+struct Feed {
+    /// Its first call-sample.
+    begin: u64,
+    /// The call-sample it gets next.
+    next: u64,
+    opened: Instant,
+}
+
+impl Uplink {
+    /// An uplink for a leg at `leg_rate`, sending chunks of `chunk` in `format`.
+    pub(super) fn new(
+        leg_rate: SampleRate,
+        format: AudioFormat,
+        chunk: Duration,
+        now: Instant,
+    ) -> Self {
+        let capacity_samples = format.rate.samples_in(HISTORY);
+        let bytes = capacity_samples as usize * format.encoding.bytes_per_sample();
+        let chunk_samples = format.rate.samples_in(chunk).max(1);
+        let resampler = (leg_rate != format.rate).then(|| Resampler::new(leg_rate, format.rate));
+        let pending = resampler.as_ref().map_or(0, Resampler::chunk_in);
+        Self {
+            format,
+            history: vec![0; bytes].into_boxed_slice(),
+            capacity_samples,
+            captured: 0,
+            began: now,
+            resampler,
+            pending: Vec::with_capacity(pending),
+            voice: VoiceDetector::new(leg_rate),
+            voiced: VoicedStretches::default(),
+            last_voice: None,
+            chunk: Vec::with_capacity(chunk_samples as usize * format.encoding.bytes_per_sample()),
+            chunk_samples,
+            feed: None,
+            last_fed: None,
+        }
+    }
+
+    /// Records a frame from the leg.
+    pub(super) fn capture(&mut self, frame: &Frame, now: Instant) {
+        let heard = self.voice.hear(frame.samples());
+        let ahead = self.captured.saturating_sub(self.due(now));
+        if !heard.maybe_voice && ahead > self.format.rate.samples_in(AHEAD) {
+            return;
+        }
+        let from = self.captured;
+        self.record(frame.samples());
+        if heard.maybe_voice {
+            self.voiced.add(from, self.captured);
+        }
+        if heard.voice {
+            self.last_voice = Some(self.captured);
+        }
+    }
+
+    /// Puts silence where the leg has sent nothing for too long.
+    pub(super) fn fill_silence(&mut self, now: Instant) {
+        let missing = self.due(now).saturating_sub(self.captured);
+        if missing < self.format.rate.samples_in(LATE) {
+            return;
+        }
+        // An upsampler's remainder belongs before the silence.
+        self.pending.clear();
+        // A clock that jumps (a suspended machine) must not be filled for hours.
+        let missing = missing.min(self.capacity_samples);
+        for _ in 0..missing {
+            self.write(0);
+        }
+    }
+
+    /// The next moment at which something is due: a chunk to send that the pace forbids now, or silence to fill in.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        let silence = self.began + self.format.rate.duration_of(self.captured) + LATE;
+        let paced = self
+            .feed
+            .filter(|feed| self.captured >= feed.next + self.chunk_samples)
+            .map(|feed| {
+                let ahead_by = (feed.next + self.chunk_samples - feed.begin)
+                    .saturating_sub(2 * self.chunk_samples);
+                feed.opened + self.format.rate.duration_of(ahead_by) / 2
+            });
+        Some(paced.map_or(silence, |paced| paced.min(silence)))
+    }
+
+    /// Whether the caller is certainly speaking now.
+    pub(super) const fn is_voice_active(&self) -> bool {
+        self.voice.is_active()
+    }
+
+    /// Begins to feed a new stream and says how much of its audio lies in the past.
+    ///
+    /// It begins at the first voice, if any, after `heard_to`, the place up to which the agent has understood the
+    /// caller; without any, just before now. Voice that is no longer kept is returned as lost.
+    pub(super) fn open_feed(&mut self, heard_to: u64, now: Instant) -> Opened {
+        let rate = self.format.rate;
+        let oldest = self.captured.saturating_sub(self.capacity_samples);
+        let fresh = self
+            .captured
+            .saturating_sub(rate.samples_in(FRESH))
+            .max(heard_to.min(self.captured));
+        let voice = self
+            .voiced
+            .first_after(heard_to, rate.samples_in(TAIL))
+            .map(|at| at.saturating_sub(rate.samples_in(PRE_ROLL)).max(heard_to));
+        let wanted = voice.map_or(fresh, |voice| voice.min(fresh));
+        let begin = wanted.max(oldest);
+        self.feed = Some(Feed {
+            begin,
+            next: begin,
+            opened: now,
+        });
+        Opened {
+            replayed: rate.duration_of(self.captured - begin),
+            has_voice: voice.is_some(),
+            lost: rate.duration_of(begin - wanted),
+        }
+    }
+
+    /// Stops feeding; returns where the stream began and how far it got.
+    pub(super) fn close_feed(&mut self) -> Option<Fed> {
+        let feed = self.feed.take()?;
+        self.last_fed = Some(Fed {
+            begin: feed.begin,
+            end: feed.next,
+        });
+        self.last_fed
+    }
+
+    /// Where the stream that is being fed, or else the last one, began and how far it got.
+    pub(super) fn fed_or_last(&self) -> Option<Fed> {
+        self.feed
+            .map(|feed| Fed {
+                begin: feed.begin,
+                end: feed.next,
+            })
+            .or(self.last_fed)
+    }
+
+    /// The next message for the stream, if a whole chunk is there and the pace (at most twice real time) allows it.
+    pub(super) fn next_chunk(&mut self, now: Instant) -> Option<&[u8]> {
+        let feed = self.feed.as_mut()?;
+        let end = feed.next + self.chunk_samples;
+        let elapsed = self
+            .format
+            .rate
+            .samples_in(now.saturating_duration_since(feed.opened));
+        let allowed = feed.begin + 2 * elapsed + 2 * self.chunk_samples;
+        if end > self.captured || end > allowed {
+            return None;
+        }
+        let from = feed.next;
+        feed.next = end;
+        self.read(from, end);
+        Some(&self.chunk)
+    }
+
+    /// Everything that is left for the stream, for a last message before it is half-closed.
+    pub(super) fn rest(&mut self) -> Option<&[u8]> {
+        let feed = self.feed.as_mut()?;
+        let from = feed.next;
+        let end = self.captured.min(from + self.chunk_samples);
+        feed.next = end;
+        (end > from).then(|| self.read(from, end))?;
+        Some(&self.chunk)
+    }
+
+    /// The call-sample that comes next.
+    pub(super) const fn captured(&self) -> u64 {
+        self.captured
+    }
+
+    /// The wall time of a call-sample.
+    pub(super) fn wall_time(&self, call_sample: u64) -> Instant {
+        self.began + self.format.rate.duration_of(call_sample)
+    }
+
+    /// How long so many samples last.
+    pub(super) fn duration_of(&self, samples: u64) -> Duration {
+        self.format.rate.duration_of(samples)
+    }
+
+    /// How many samples that is.
+    pub(super) fn samples_in(&self, duration: Duration) -> u64 {
+        self.format.rate.samples_in(duration)
+    }
+
+    /// Where speech was last certain.
+    pub(super) const fn last_voice(&self) -> Option<u64> {
+        self.last_voice
+    }
+
+    /// The call-sample that wall time has reached.
+    fn due(&self, now: Instant) -> u64 {
+        self.format
+            .rate
+            .samples_in(now.saturating_duration_since(self.began))
+    }
+
+    fn record(&mut self, samples: &[i16]) {
+        for &sample in samples {
+            if self.resampler.is_none() {
+                self.write(sample);
+                continue;
+            }
+            self.pending.push(sample);
+            self.resample_full_chunk();
+        }
+    }
+
+    fn resample_full_chunk(&mut self) {
+        let Some(mut resampler) = self
+            .resampler
+            .take_if(|resampler| self.pending.len() >= resampler.chunk_in())
+        else {
+            return;
+        };
+        let mut pending = std::mem::take(&mut self.pending);
+        resampler.process(pending.drain(..), |sample| self.write(sample));
+        self.pending = pending;
+        self.resampler = Some(resampler);
+    }
+
+    fn write(&mut self, sample: i16) {
+        let width = self.format.encoding.bytes_per_sample();
+        let at = (self.captured % self.capacity_samples) as usize * width;
+        self.format
+            .encoding
+            .encode(sample, &mut self.history[at..at + width]);
+        self.captured += 1;
+    }
+
+    /// Copies call-samples into the scratch; those no longer kept become silence.
+    fn read(&mut self, from: u64, to: u64) {
+        let width = self.format.encoding.bytes_per_sample();
+        let oldest = self.captured.saturating_sub(self.capacity_samples);
+        self.chunk.clear();
+        let lost = oldest.saturating_sub(from).min(to - from) as usize * width;
+        self.chunk.resize(lost, silence_byte(self.format.encoding));
+        let mut at = from.max(oldest);
+        while at < to {
+            let place = at % self.capacity_samples;
+            let run = (to - at).min(self.capacity_samples - place);
+            let bytes = place as usize * width..(place + run) as usize * width;
+            self.chunk.extend_from_slice(&self.history[bytes]);
+            at += run;
+        }
+    }
+}
+
+/// What opening a feed found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Opened {
+    /// How much of the stream's audio lies before now.
+    pub(super) replayed: Duration,
+    /// Whether there may be voice in it.
+    pub(super) has_voice: bool,
+    /// How much voice was too old to be kept.
+    pub(super) lost: Duration,
+}
+
+/// What a stream was given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Fed {
+    /// Its first call-sample.
+    pub(super) begin: u64,
+    /// The call-sample after its last.
+    pub(super) end: u64,
+}
+
+const fn silence_byte(encoding: Encoding) -> u8 {
+    match encoding {
+        Encoding::Linear16 => 0,
+        Encoding::Mulaw => g711::MULAW_SILENCE,
+        Encoding::Alaw => g711::ALAW_SILENCE,
+    }
+}
+
+/// The stretches of the last half minute in which there may have been voice.
+#[derive(Debug, Default)]
+struct VoicedStretches {
+    /// Oldest first, from a call-sample up to another; a few syllables apart, so that sixteen span half a minute.
+    stretches: [(u64, u64); 16],
+    len: usize,
+}
+
+impl VoicedStretches {
+    /// Adds a stretch; close ones (within two frames) are joined, and when all places are taken the oldest two are.
+    fn add(&mut self, from: u64, to: u64) {
+        const CLOSE: u64 = 640;
+        if let Some(last) = self
+            .len
+            .checked_sub(1)
+            .map(|last| &mut self.stretches[last])
+            && from <= last.1 + CLOSE
+        {
+            last.1 = to;
+            return;
+        }
+        if self.len == self.stretches.len() {
+            self.stretches[1].0 = self.stretches[0].0;
+            self.stretches.copy_within(1.., 0);
+            self.len -= 1;
+        }
+        self.stretches[self.len] = (from, to);
+        self.len += 1;
+    }
+
+    /// The first place with voice at or after `at`, where a stretch that began before must go on for more than `tail`:
+    /// recognisers end words a little before the last breath.
+    fn first_after(&self, at: u64, tail: u64) -> Option<u64> {
+        let stretch = self.stretches[..self.len]
+            .iter()
+            .find(|(from, to)| *to > if *from < at { at + tail } else { at });
+        stretch.map(|(from, _)| (*from).max(at))
+    }
+}

@@ -1,0 +1,59 @@
+//! How samples are written as bytes, on the way to an agent and back.
+//!
+//! Linear PCM is little endian towards Dialogflow and in WAV; RTP's L16 is big endian (RFC 3551 §4.5.11) and not meant.
+
+use crate::engine::media::frame::SampleRate;
+use crate::engine::media::g711;
+
+/// Encoding and rate of mono audio.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct AudioFormat {
+    /// How samples are written.
+    pub encoding: Encoding,
+    /// Samples per second.
+    pub rate: SampleRate,
+}
+
+/// How samples are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Encoding {
+    /// 16-bit signed, little endian.
+    Linear16,
+    /// G.711 mu-law.
+    Mulaw,
+    /// G.711 A-law.
+    Alaw,
+}
+
+impl Encoding {
+    /// Bytes of one sample.
+    pub const fn bytes_per_sample(self) -> usize {
+        match self {
+            Self::Linear16 => 2,
+            Self::Mulaw | Self::Alaw => 1,
+        }
+    }
+
+    /// Reads samples; bytes that do not fill one are left out.
+    pub fn decode(self, bytes: &[u8]) -> impl Iterator<Item = i16> + '_ {
+        bytes
+            .chunks_exact(self.bytes_per_sample())
+            .map(move |sample| match self {
+                Self::Linear16 => i16::from_le_bytes([sample[0], sample[1]]),
+                Self::Mulaw => g711::decode_mulaw(sample[0]),
+                Self::Alaw => g711::decode_alaw(sample[0]),
+            })
+    }
+
+    /// Writes one sample to the front of `out`.
+    ///
+    /// # Panics
+    /// If `out` is shorter than [`Encoding::bytes_per_sample`].
+    pub fn encode(self, sample: i16, out: &mut [u8]) {
+        match self {
+            Self::Linear16 => out[..2].copy_from_slice(&sample.to_le_bytes()),
+            Self::Mulaw => out[0] = g711::encode_mulaw(sample),
+            Self::Alaw => out[0] = g711::encode_alaw(sample),
+        }
+    }
+}

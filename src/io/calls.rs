@@ -1,0 +1,299 @@
+//! Every call: who is let in, who is in, and how everybody leaves.
+//!
+//! An ingress asks [`Calls::admit`] before it answers a caller, and hands the leg over with [`Calls::connect`]. Each
+//! call runs in a task of its own, so that a panic ends one call and not the process.
+
+use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use std::time::Instant;
+use std::time::SystemTime;
+
+use futures_util::FutureExt as _;
+use governor::DefaultDirectRateLimiter;
+use governor::Quota;
+use serde::Serialize;
+use tokio::sync::Notify;
+use tokio::sync::mpsc;
+use tracing::Instrument as _;
+use uuid::Uuid;
+
+use crate::config::Limits;
+use crate::config::Route;
+use crate::engine::call::end::EndReason;
+use crate::io::agents::ConfiguredAgent;
+use crate::io::backend::SessionStart;
+use crate::io::driver;
+use crate::io::journal::Journal;
+use crate::io::leg::IngressKind;
+use crate::io::leg::Leg;
+use crate::io::leg::LegInfo;
+use crate::io::metrics;
+use crate::io::metrics::Alive;
+use crate::io::metrics::Object;
+use crate::io::metrics::Refused;
+use crate::io::telemetry::PhoneNumber;
+
+/// The registry of calls. Clones share it.
+#[derive(Clone)]
+pub struct Calls(Arc<Shared>);
+
+struct Shared {
+    limits: Limits,
+    limiter: DefaultDirectRateLimiter,
+    routes: Vec<Route>,
+    agents: BTreeMap<String, ConfiguredAgent>,
+    draining: AtomicBool,
+    table: Mutex<Table>,
+    /// Rung whenever a call leaves.
+    left: Notify,
+}
+
+#[derive(Default)]
+struct Table {
+    /// Admitted calls, connected or not.
+    admitted: usize,
+    connected: HashMap<Uuid, Entry>,
+}
+
+struct Entry {
+    summary: Summary,
+    began: Instant,
+    stop: mpsc::Sender<EndReason>,
+    journal: Journal,
+}
+
+/// What operators see of a call.
+#[derive(Clone, Debug, Serialize)]
+pub struct Summary {
+    /// Our name for it.
+    pub id: Uuid,
+    /// How it came.
+    pub ingress: IngressKind,
+    /// The peer's name for it.
+    pub external_id: String,
+    /// Who calls.
+    pub from: String,
+    /// Who was dialled.
+    pub to: String,
+    /// Which agent answers.
+    pub agent: String,
+    /// Which route chose it.
+    pub route: String,
+    /// When it began, in seconds since 1970.
+    pub began_at: u64,
+    /// How long it has lasted, in seconds.
+    pub seconds: u64,
+}
+
+/// The right to one call. Dropping it unused gives it back.
+pub struct Admission {
+    calls: Calls,
+    route: Route,
+    began: Instant,
+}
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        let mut table = self.calls.table();
+        table.admitted -= 1;
+        metrics::headroom(self.calls.0.limits.calls - table.admitted);
+        drop(table);
+        self.calls.0.left.notify_waiters();
+    }
+}
+
+impl Calls {
+    /// An empty registry. Every route must name one of `agents`.
+    pub fn new(limits: Limits, routes: Vec<Route>, agents: BTreeMap<String, ConfiguredAgent>) -> Self {
+        let per_second = std::num::NonZeroU32::new(limits.calls_per_second).unwrap_or(std::num::NonZeroU32::MIN);
+        Self(Arc::new(Shared {
+            limiter: DefaultDirectRateLimiter::direct(Quota::per_second(per_second)),
+            limits,
+            routes,
+            agents,
+            draining: AtomicBool::new(false),
+            table: Mutex::default(),
+            left: Notify::new(),
+        }))
+    }
+
+    /// Whether a new call would be let in, as far as can be told without one.
+    pub fn accepts(&self) -> bool {
+        !self.is_draining() && self.table().admitted < self.0.limits.calls
+    }
+
+    /// Lets a call in, or says why not.
+    ///
+    /// # Errors
+    /// When the gateway is full, called too fast or stopping, or no route fits. Each is counted.
+    pub fn admit(&self, info: &LegInfo) -> Result<Admission, Refused> {
+        let admission = self.try_admit(info);
+        if let Err(reason) = &admission {
+            metrics::call_refused(info.ingress, *reason);
+            tracing::info!(ingress = info.ingress.label(), reason = reason.label(), "a call is refused");
+        }
+        admission
+    }
+
+    fn try_admit(&self, info: &LegInfo) -> Result<Admission, Refused> {
+        if self.is_draining() {
+            return Err(Refused::Draining);
+        }
+        let route = self.0.routes.iter().find(|route| fits(route, info)).ok_or(Refused::NoRoute)?;
+        // Asked first: a refused call takes nothing from the budget of those that follow.
+        let mut table = self.table();
+        if table.admitted >= self.0.limits.calls {
+            return Err(Refused::Full);
+        }
+        self.0.limiter.check().map_err(|_| Refused::TooFast)?;
+        table.admitted += 1;
+        metrics::headroom(self.0.limits.calls - table.admitted);
+        Ok(Admission { calls: self.clone(), route: route.clone(), began: Instant::now() })
+    }
+
+    /// Runs an admitted call in a task of its own.
+    pub fn connect(&self, admission: Admission, leg: Leg) {
+        let id = Uuid::new_v4();
+        let Some(agent) = self.0.agents.get(&admission.route.agent) else {
+            tracing::error!(agent = admission.route.agent, "a route names an agent that does not exist");
+            return;
+        };
+        let info = leg.info.clone();
+        let session = agent.backend.session(SessionStart {
+            id: id.to_string(),
+            caller: info.from.clone(),
+            dialled: info.to.clone(),
+            ingress: info.ingress.label(),
+            parameters: info.parameters.clone(),
+            output: agent.downlink(info.rate),
+        });
+        let settings = agent.call_settings(&info, self.0.limits.call_duration);
+        let journal = Journal::new();
+        let (stop, stopped) = mpsc::channel(1);
+        let summary = Summary {
+            id,
+            ingress: info.ingress,
+            external_id: info.external_id.clone(),
+            from: info.from.clone(),
+            to: info.to.clone(),
+            agent: admission.route.agent.clone(),
+            route: admission.route.name.clone(),
+            began_at: SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+            seconds: 0,
+        };
+        let began = Instant::now();
+        self.table().connected.insert(id, Entry { summary, began, stop, journal: journal.clone() });
+        metrics::call_began(info.ingress, admission.began.elapsed());
+
+        let span = tracing::info_span!("call", %id, ingress = info.ingress.label(), external_id = info.external_id);
+        let calls = self.clone();
+        let run = async move {
+            let _alive = Alive::new(Object::Call);
+            tracing::info!(
+                from = %PhoneNumber(&info.from), to = %PhoneNumber(&info.to),
+                route = admission.route.name, agent = admission.route.agent, "a call begins"
+            );
+            let call = driver::drive(leg, settings, session, journal.clone(), stopped);
+            let reason = AssertUnwindSafe(call).catch_unwind().await.unwrap_or_else(|_| {
+                tracing::error!("the call's task panicked");
+                EndReason::InternalError
+            });
+            journal.end(reason);
+            let lasted = began.elapsed();
+            tracing::info!(reason = reason.label(), seconds = lasted.as_secs_f64(), "the call has ended");
+            metrics::call_ended(info.ingress, reason, lasted);
+            calls.table().connected.remove(&id);
+            drop(admission);
+        };
+        tokio::spawn(run.instrument(span));
+    }
+
+    /// Every call in progress, the longest first.
+    pub fn list(&self) -> Vec<Summary> {
+        let mut calls: Vec<Summary> = self.table().connected.values().map(Entry::summary).collect();
+        calls.sort_by_key(|call| (call.began_at, call.id));
+        calls
+    }
+
+    /// One call in progress.
+    pub fn summary(&self, id: Uuid) -> Option<Summary> {
+        self.table().connected.get(&id).map(Entry::summary)
+    }
+
+    /// The journal of a call in progress.
+    pub fn journal(&self, id: Uuid) -> Option<Journal> {
+        self.table().connected.get(&id).map(|entry| entry.journal.clone())
+    }
+
+    /// Ends a call; `false` if there is none.
+    pub fn stop(&self, id: Uuid, reason: EndReason) -> bool {
+        let stop = self.table().connected.get(&id).map(|entry| entry.stop.clone());
+        // A full channel means that somebody else has just said the same.
+        stop.map(|stop| stop.try_send(reason)).is_some()
+    }
+
+    /// Lets no new call in from now on.
+    pub fn start_draining(&self) {
+        if !self.0.draining.swap(true, Ordering::SeqCst) {
+            tracing::info!(calls = self.table().admitted, "draining: no new calls");
+        }
+    }
+
+    /// Whether new calls are turned away because the gateway is stopping.
+    pub fn is_draining(&self) -> bool {
+        self.0.draining.load(Ordering::SeqCst)
+    }
+
+    /// Waits until every call has ended by itself, or ends those that are left after `timeout`; says how many those
+    /// were.
+    pub async fn drain(&self, timeout: Duration) -> usize {
+        /// What a call needs to say goodbye.
+        const GOODBYE: Duration = Duration::from_secs(2);
+        self.start_draining();
+        if tokio::time::timeout(timeout, self.empty()).await.is_ok() {
+            return 0;
+        }
+        let left: Vec<Uuid> = self.table().connected.keys().copied().collect();
+        for id in &left {
+            self.stop(*id, EndReason::Drained);
+        }
+        let _ = tokio::time::timeout(GOODBYE, self.empty()).await;
+        left.len()
+    }
+
+    async fn empty(&self) {
+        loop {
+            let left = self.0.left.notified();
+            if self.table().admitted == 0 {
+                return;
+            }
+            left.await;
+        }
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        // The table is consistent between any two statements, so a panic elsewhere does not spoil it.
+        self.0.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Entry {
+    fn summary(&self) -> Summary {
+        Summary { seconds: self.began.elapsed().as_secs(), ..self.summary.clone() }
+    }
+}
+
+/// Whether a route takes a call: every condition that it has holds.
+fn fits(route: &Route, info: &LegInfo) -> bool {
+    route.ingress.is_none_or(|ingress| ingress == info.ingress)
+        && route.to.as_ref().is_none_or(|to| *to == info.to)
+        && route.from.as_ref().is_none_or(|from| *from == info.from)
+}

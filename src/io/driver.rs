@@ -1,0 +1,165 @@
+//! The one loop that turns a call: it moves frames and events into the engine and carries out what the engine decides.
+//!
+//! It decides nothing. Its branches are numbered by priority; after each wake-up it takes a bounded number of items from
+//! the leg, so that neither a flood of audio nor a talkative backend keeps the clock waiting.
+
+use std::pin::pin;
+use std::time::Duration;
+use std::time::Instant;
+
+use tokio::sync::mpsc;
+use tokio::time::sleep_until;
+
+use crate::engine::call::Call;
+use crate::engine::call::end::EndReason;
+use crate::engine::call::event::Action;
+use crate::engine::call::event::BackendEvent;
+use crate::engine::call::event::Event;
+use crate::engine::call::event::LegEnd;
+use crate::engine::call::event::StreamId;
+use crate::engine::call::notice::Direction;
+use crate::engine::call::settings::CallSettings;
+use crate::engine::media::frame::FRAME_DURATION;
+use crate::io::backend::Session;
+use crate::io::backend::TurnStream;
+use crate::io::journal::Journal;
+use crate::io::leg::CONTROL_RESERVE;
+use crate::io::leg::Leg;
+use crate::io::leg::LegInput;
+use crate::io::leg::LegOutput;
+use crate::io::metrics;
+
+/// Leg items taken in one go: more than a whole ring of healthy audio, fewer than would make a frame late.
+const LEG_BOUND: usize = 64;
+/// Backend events that may wait; one turn's interim results at their fastest.
+const BACKEND_EVENTS: usize = 64;
+/// How long a call without any deadline sleeps; only an ended one has none.
+const IDLE: Duration = Duration::from_secs(1);
+
+/// Everything a driver holds for one call.
+pub struct Driver {
+    call: Call,
+    leg: Leg,
+    session: Box<dyn Session>,
+    streams: Vec<(StreamId, TurnStream)>,
+    events: mpsc::Sender<(StreamId, BackendEvent)>,
+    journal: Journal,
+}
+
+/// Runs a call to its end. `stop` ends it from outside.
+pub async fn drive(
+    leg: Leg,
+    settings: CallSettings,
+    session: Box<dyn Session>,
+    journal: Journal,
+    mut stop: mpsc::Receiver<EndReason>,
+) -> EndReason {
+    let (events, mut backend) = mpsc::channel(BACKEND_EVENTS);
+    let call = Call::new(settings, now());
+    let mut driver = Driver { call, leg, session, streams: Vec::new(), events, journal };
+    let mut timer = pin!(sleep_until(tokio::time::Instant::now()));
+    loop {
+        if let Some(reason) = driver.act() {
+            return reason;
+        }
+        let deadline = driver.call.deadline().unwrap_or_else(|| now() + IDLE);
+        timer.as_mut().reset(deadline.into());
+        tokio::select! {
+            biased;
+            // 1. Orders from outside are rare and final.
+            Some(reason) = stop.recv() => driver.call.handle(Event::Stop(reason), now()),
+            // 2. The clock: a frame that is due must not wait behind what arrives.
+            () = timer.as_mut() => {}
+            // 3. The backend: words cut prompts, and answers are waited for.
+            Some((stream, event)) = backend.recv() => driver.on_backend(stream, event),
+            // 4. The caller's audio, which is buffered twice over.
+            item = driver.leg.input.recv() => driver.on_leg(item),
+        }
+        driver.call.tick(now());
+    }
+}
+
+/// Wall time as the engine counts it; the runtime's clock, so that tests may pause it.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+impl Driver {
+    fn on_backend(&mut self, stream: StreamId, event: BackendEvent) {
+        if matches!(event, BackendEvent::Closed(_)) {
+            self.streams.retain(|(id, _)| *id != stream);
+        }
+        self.call.handle(Event::Backend(stream, event), now());
+    }
+
+    fn on_leg(&mut self, first: Option<LegInput>) {
+        let now = now();
+        let mut next = first;
+        if next.is_none() {
+            self.call.handle(Event::LegEnded(LegEnd::Lost), now);
+        }
+        let mut bound = LEG_BOUND;
+        while let Some(item) = next {
+            match item {
+                LegInput::Audio(frame) => self.call.hear(&frame, now),
+                LegInput::Digit(digit, source) => self.call.handle(Event::Digit(digit, source), now),
+                LegInput::MarkReached(segment) => self.call.handle(Event::MarkReached(segment), now),
+                LegInput::Ended(end) => self.call.handle(Event::LegEnded(end), now),
+            }
+            bound -= 1;
+            next = if bound > 0 { self.leg.input.pop() } else { None };
+        }
+    }
+
+    /// Carries out everything that the engine asks for; the reason if the call is over.
+    fn act(&mut self) -> Option<EndReason> {
+        while let Some(action) = self.call.poll() {
+            match action {
+                Action::Play(frame) => {
+                    let fits = self.leg.output.free() > CONTROL_RESERVE;
+                    if !fits || self.leg.output.push(LegOutput::Audio(*frame)).is_err() {
+                        metrics::audio_dropped(Direction::Downlink, FRAME_DURATION);
+                    }
+                }
+                Action::Mark(segment) => send(&mut self.leg, LegOutput::Mark(segment)),
+                Action::Clear => send(&mut self.leg, LegOutput::Clear),
+                Action::Open(turn) => {
+                    let stream = turn.stream;
+                    self.streams.push((stream, self.session.open(turn, self.events.clone())));
+                }
+                Action::SendAudio(stream, bytes) => send_audio(&mut self.streams, stream, bytes),
+                Action::SendRest(stream, bytes) => send_audio(&mut self.streams, stream, &bytes),
+                Action::HalfClose(stream) => {
+                    if let Some((_, turn)) = self.streams.iter_mut().find(|(id, _)| *id == stream) {
+                        turn.audio = None;
+                    }
+                }
+                Action::Cancel(stream) => self.streams.retain(|(id, _)| *id != stream),
+                Action::Tell(notice) => self.journal.write(notice),
+                Action::Measure(measure) => metrics::record(&measure),
+                Action::End(reason) => {
+                    send(&mut self.leg, LegOutput::HangUp);
+                    return Some(reason);
+                }
+            }
+        }
+        None
+    }
+}
+
+/// Hands a control item to the leg. The reserve is far larger than the items of one cut, so a ring without room means
+/// a leg that has stopped, and its end is about to be seen.
+fn send(leg: &mut Leg, item: LegOutput) {
+    if leg.output.push(item).is_err() {
+        tracing::debug!("the leg takes nothing more");
+    }
+}
+
+/// Hands caller audio to a stream. What does not fit stays in the call's history, for the stream that follows.
+fn send_audio(streams: &mut [(StreamId, TurnStream)], stream: StreamId, bytes: &[u8]) {
+    let audio = streams.iter_mut().find(|(id, _)| *id == stream).and_then(|(_, turn)| turn.audio.as_mut());
+    let taken = audio.map_or(bytes.len(), |audio| audio.push_slice(bytes));
+    if taken < bytes.len() {
+        tracing::debug!(?stream, lost_bytes = bytes.len() - taken, "the backend stream takes no more audio");
+    }
+}

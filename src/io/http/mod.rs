@@ -1,0 +1,48 @@
+//! The two HTTP listeners: the public one, which only serves what ingresses bring, and the operator's.
+
+pub mod admin;
+
+use std::net::SocketAddr;
+
+use anyhow::Context as _;
+use axum::Router;
+use axum::serve::ListenerExt as _;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+/// A listener that is bound, so that a port in use is found before the gateway says that it is ready.
+pub struct Listener(TcpListener);
+
+impl Listener {
+    /// Binds `address`.
+    ///
+    /// # Errors
+    /// If it is in use or not ours.
+    pub async fn bind(address: SocketAddr) -> anyhow::Result<Self> {
+        let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
+        Ok(Self(listener))
+    }
+
+    /// Where it listens; the port that the system chose if 0 was asked for.
+    ///
+    /// # Errors
+    /// If the system cannot say.
+    pub fn address(&self) -> anyhow::Result<SocketAddr> {
+        Ok(self.0.local_addr()?)
+    }
+
+    /// Serves `router` until `stopped`; connections that are open then may finish.
+    ///
+    /// # Errors
+    /// If the listener breaks.
+    pub async fn serve(self, router: Router, stopped: CancellationToken) -> anyhow::Result<()> {
+        // Media frames are small and urgent: they must not wait to be joined by others.
+        let listener = self.0.tap_io(|stream| {
+            if let Err(error) = stream.set_nodelay(true) {
+                tracing::debug!(%error, "TCP_NODELAY cannot be set");
+            }
+        });
+        axum::serve(listener, router).with_graceful_shutdown(stopped.cancelled_owned()).await?;
+        Ok(())
+    }
+}

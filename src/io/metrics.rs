@@ -1,0 +1,346 @@
+//! Every metric Tandem exports, declared once: name, unit, buckets and labels.
+//!
+//! Labels come from closed enums, and [`describe`] touches every series, so that a rate over a counter works from the
+//! first scrape on. The engine returns numbers ([`Measure`]); [`record`] turns them into series.
+
+use std::fmt::Write as _;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use metrics::Unit;
+use metrics::counter;
+use metrics::describe_counter;
+use metrics::describe_gauge;
+use metrics::describe_histogram;
+use metrics::gauge;
+use metrics::histogram;
+use metrics_exporter_prometheus::BuildError;
+use metrics_exporter_prometheus::Matcher;
+use metrics_exporter_prometheus::PrometheusBuilder;
+use metrics_exporter_prometheus::PrometheusHandle;
+
+use crate::engine::call::end::EndReason;
+use crate::engine::call::event::DigitSource;
+use crate::engine::call::event::FaultKind;
+use crate::engine::call::notice::Direction;
+use crate::engine::call::notice::Measure;
+use crate::engine::call::notice::SegmentOutcome;
+use crate::engine::call::notice::TurnKind;
+use crate::engine::call::notice::TurnResult;
+use crate::io::leg::IngressKind;
+
+const CALLS_ACTIVE: &str = "tandem_calls_active";
+const CALLS_TOTAL: &str = "tandem_calls_total";
+const CALLS_REFUSED: &str = "tandem_calls_refused_total";
+const CALLS_HEADROOM: &str = "tandem_calls_headroom";
+const CALL_SETUP: &str = "tandem_call_setup_seconds";
+const CALL_DURATION: &str = "tandem_call_duration_seconds";
+const TURNS: &str = "tandem_turns_total";
+const TURN_LATENCY: &str = "tandem_turn_latency_seconds";
+const FIRST_AUDIO: &str = "tandem_answer_to_first_audio_seconds";
+const BARGE_INS: &str = "tandem_barge_ins_total";
+const BARGE_IN: &str = "tandem_barge_in_seconds";
+const SEGMENTS: &str = "tandem_segments_total";
+const STREAMS_ACTIVE: &str = "tandem_backend_streams_active";
+const STREAMS: &str = "tandem_backend_streams_total";
+const STREAM: &str = "tandem_backend_stream_seconds";
+const UNHEARD: &str = "tandem_caller_audio_unheard_seconds_total";
+const DROPPED: &str = "tandem_audio_dropped_seconds_total";
+const DIGITS: &str = "tandem_dtmf_digits_total";
+const TICK_LATENESS: &str = "tandem_tick_lateness_seconds";
+const OBJECTS: &str = "tandem_objects_alive";
+const BUILD_INFO: &str = "tandem_build_info";
+
+/// Seconds that grow by fractions. The `metrics` crate counts in whole numbers only, and a second of lost speech is far
+/// too coarse a unit, so these few are kept in microseconds and rendered here.
+struct Seconds(AtomicU64);
+
+static UNHEARD_SECONDS: Seconds = Seconds(AtomicU64::new(0));
+static DROPPED_UPLINK_SECONDS: Seconds = Seconds(AtomicU64::new(0));
+static DROPPED_DOWNLINK_SECONDS: Seconds = Seconds(AtomicU64::new(0));
+
+impl Seconds {
+    fn add(&self, duration: Duration) {
+        self.0.fetch_add(duration.as_micros() as u64, Ordering::Relaxed);
+    }
+
+    fn value(&self) -> f64 {
+        self.0.load(Ordering::Relaxed) as f64 / 1e6
+    }
+}
+
+/// Delays that a caller feels: from nothing to much too long.
+const DELAYS: [f64; 13] = [0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0];
+/// Delays inside the gateway, around the 20 ms of a frame.
+const TICKS: [f64; 11] = [0.0005, 0.001, 0.002, 0.003, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.5];
+/// Lengths of streams and calls.
+const LENGTHS: [f64; 12] = [0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 60.0, 120.0, 300.0, 900.0, 1800.0, 7200.0];
+
+/// Why a call was refused before it began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Refused {
+    /// As many calls as `limits.calls` allows.
+    Full,
+    /// More than `limits.calls_per_second`.
+    TooFast,
+    /// The gateway is stopping.
+    Draining,
+    /// No route fits.
+    NoRoute,
+}
+
+impl Refused {
+    /// Every reason, so that each is a series from the start.
+    pub const ALL: [Self; 4] = [Self::Full, Self::TooFast, Self::Draining, Self::NoRoute];
+
+    /// The metric label.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::TooFast => "too_fast",
+            Self::Draining => "draining",
+            Self::NoRoute => "no_route",
+        }
+    }
+}
+
+/// Things that live as long as a call and must go with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Object {
+    /// A call's driver.
+    Call,
+    /// An ingress's side of a call.
+    Leg,
+    /// A backend stream.
+    Stream,
+}
+
+impl Object {
+    const ALL: [Self; 3] = [Self::Call, Self::Leg, Self::Stream];
+
+    const fn label(self) -> &'static str {
+        match self {
+            Self::Call => "call",
+            Self::Leg => "leg",
+            Self::Stream => "stream",
+        }
+    }
+}
+
+/// Counts an object as alive until it is dropped.
+#[derive(Debug)]
+pub struct Alive(Object);
+
+impl Alive {
+    /// An object has come to life.
+    pub fn new(object: Object) -> Self {
+        gauge!(OBJECTS, "type" => object.label()).increment(1.0);
+        Self(object)
+    }
+}
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        gauge!(OBJECTS, "type" => self.0.label()).decrement(1.0);
+    }
+}
+
+/// Installs the recorder for the whole process. The handle renders; its upkeep must run every few seconds.
+///
+/// # Errors
+/// If a recorder is installed already.
+pub fn install() -> Result<PrometheusHandle, BuildError> {
+    let mut builder = PrometheusBuilder::new();
+    for name in [TURN_LATENCY, FIRST_AUDIO, CALL_SETUP] {
+        builder = builder.set_buckets_for_metric(Matcher::Full(name.to_owned()), &DELAYS)?;
+    }
+    for name in [BARGE_IN, TICK_LATENESS] {
+        builder = builder.set_buckets_for_metric(Matcher::Full(name.to_owned()), &TICKS)?;
+    }
+    for name in [STREAM, CALL_DURATION] {
+        builder = builder.set_buckets_for_metric(Matcher::Full(name.to_owned()), &LENGTHS)?;
+    }
+    let handle = builder.install_recorder()?;
+    metrics_process::Collector::default().describe();
+    Ok(handle)
+}
+
+/// Declares every metric and touches every series. `agents` are the configured agents' names.
+pub fn describe<'a>(agents: impl Iterator<Item = &'a str>, call_limit: usize) {
+    describe_words();
+    for ingress in IngressKind::ALL {
+        gauge!(CALLS_ACTIVE, "ingress" => ingress.label()).set(0.0);
+        for reason in EndReason::ALL {
+            counter!(CALLS_TOTAL, "ingress" => ingress.label(), "end_reason" => reason.label()).increment(0);
+        }
+        for reason in Refused::ALL {
+            counter!(CALLS_REFUSED, "ingress" => ingress.label(), "reason" => reason.label()).increment(0);
+        }
+    }
+    for input in TurnKind::ALL {
+        for result in TurnResult::ALL {
+            counter!(TURNS, "input" => input.label(), "result" => result.label()).increment(0);
+        }
+    }
+    for outcome in ["cut", "refused"] {
+        counter!(BARGE_INS, "outcome" => outcome).increment(0);
+    }
+    for outcome in SegmentOutcome::ALL {
+        counter!(SEGMENTS, "outcome" => outcome.label()).increment(0);
+    }
+    for agent in agents {
+        let codes = FaultKind::ALL.map(FaultKind::label);
+        for code in codes.into_iter().chain(["ok"]) {
+            counter!(STREAMS, "agent" => agent.to_owned(), "code" => code).increment(0);
+        }
+    }
+    counter!(DIGITS, "source" => source_label(DigitSource::Twilio)).increment(0);
+    for object in Object::ALL {
+        gauge!(OBJECTS, "type" => object.label()).set(0.0);
+    }
+    gauge!(STREAMS_ACTIVE).set(0.0);
+    headroom(call_limit);
+    gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+}
+
+fn describe_words() {
+    let gauges = [
+        (CALLS_ACTIVE, "Calls in progress"),
+        (CALLS_HEADROOM, "Calls that would still be admitted"),
+        (STREAMS_ACTIVE, "Backend streams that are open"),
+        (OBJECTS, "Objects that live as long as a call"),
+        (BUILD_INFO, "The version that runs; always 1"),
+    ];
+    for (name, words) in gauges {
+        describe_gauge!(name, words);
+    }
+    let counters = [
+        (CALLS_TOTAL, "Calls that have ended"),
+        (CALLS_REFUSED, "Calls that were refused before they began"),
+        (TURNS, "Turns that have ended"),
+        (BARGE_INS, "Interruptions by callers, taken or refused"),
+        (SEGMENTS, "Pieces of agent speech, by how they ended"),
+        (STREAMS, "Backend streams that have ended"),
+        (DIGITS, "Digits pressed by callers"),
+    ];
+    for (name, words) in counters {
+        describe_counter!(name, words);
+    }
+    let histograms = [
+        (CALL_SETUP, "From the first sign of a call to its first frame"),
+        (CALL_DURATION, "How long calls lasted"),
+        (TURN_LATENCY, "From the caller's end of speech to the agent's first audio"),
+        (FIRST_AUDIO, "From the start of a call to the agent's first audio"),
+        (BARGE_IN, "From the decision to cut a prompt to its last packet"),
+        (STREAM, "How long backend streams lasted"),
+        (TICK_LATENESS, "How late frames were sent"),
+    ];
+    for (name, words) in histograms {
+        describe_histogram!(name, Unit::Seconds, words);
+    }
+}
+
+impl SegmentOutcome {
+    const ALL: [Self; 4] = [Self::Played, Self::Cut, Self::Dropped, Self::Unknown];
+
+    const fn label(self) -> &'static str {
+        match self {
+            Self::Played => "played",
+            Self::Cut => "cut",
+            Self::Dropped => "dropped",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+const fn source_label(source: DigitSource) -> &'static str {
+    match source {
+        DigitSource::Twilio => "twilio",
+    }
+}
+
+/// A number that a call reported.
+pub fn record(measure: &Measure) {
+    match measure {
+        Measure::Turn(input, result) => {
+            counter!(TURNS, "input" => input.label(), "result" => result.label()).increment(1);
+        }
+        Measure::TurnLatency(latency) => histogram!(TURN_LATENCY).record(latency.as_secs_f64()),
+        Measure::AnswerToFirstAudio(delay) => histogram!(FIRST_AUDIO).record(delay.as_secs_f64()),
+        Measure::BargeIn(decided) => {
+            counter!(BARGE_INS, "outcome" => "cut").increment(1);
+            histogram!(BARGE_IN).record(decided.elapsed().as_secs_f64());
+        }
+        Measure::BargeInRefused => counter!(BARGE_INS, "outcome" => "refused").increment(1),
+        Measure::Unheard(duration) => UNHEARD_SECONDS.add(*duration),
+        Measure::AudioDropped(direction, duration) => audio_dropped(*direction, *duration),
+        Measure::TickLateness(lateness) => histogram!(TICK_LATENESS).record(lateness.as_secs_f64()),
+        Measure::Digit(source) => counter!(DIGITS, "source" => source_label(*source)).increment(1),
+        Measure::Segment(outcome) => counter!(SEGMENTS, "outcome" => outcome.label()).increment(1),
+    }
+}
+
+/// Audio was thrown away because a queue was full.
+pub fn audio_dropped(direction: Direction, duration: Duration) {
+    match direction {
+        Direction::Uplink => DROPPED_UPLINK_SECONDS.add(duration),
+        Direction::Downlink => DROPPED_DOWNLINK_SECONDS.add(duration),
+    }
+}
+
+/// A call has been refused before it began.
+pub fn call_refused(ingress: IngressKind, reason: Refused) {
+    counter!(CALLS_REFUSED, "ingress" => ingress.label(), "reason" => reason.label()).increment(1);
+}
+
+/// A call has begun, this long after its first sign.
+pub fn call_began(ingress: IngressKind, setup: Duration) {
+    gauge!(CALLS_ACTIVE, "ingress" => ingress.label()).increment(1.0);
+    histogram!(CALL_SETUP).record(setup.as_secs_f64());
+}
+
+/// A call has ended.
+pub fn call_ended(ingress: IngressKind, reason: EndReason, lasted: Duration) {
+    gauge!(CALLS_ACTIVE, "ingress" => ingress.label()).decrement(1.0);
+    counter!(CALLS_TOTAL, "ingress" => ingress.label(), "end_reason" => reason.label()).increment(1);
+    histogram!(CALL_DURATION).record(lasted.as_secs_f64());
+}
+
+/// How many more calls would be admitted.
+pub fn headroom(calls: usize) {
+    gauge!(CALLS_HEADROOM).set(calls as f64);
+}
+
+/// A backend stream has been opened.
+pub fn stream_opened() {
+    gauge!(STREAMS_ACTIVE).increment(1.0);
+}
+
+/// A backend stream is over: in order (`None`), or by a fault.
+pub fn stream_closed(agent: &str, fault: Option<FaultKind>, lasted: Duration) {
+    let code = fault.map_or("ok", FaultKind::label);
+    gauge!(STREAMS_ACTIVE).decrement(1.0);
+    counter!(STREAMS, "agent" => agent.to_owned(), "code" => code).increment(1);
+    histogram!(STREAM).record(lasted.as_secs_f64());
+}
+
+/// The page at `/metrics`, in the Prometheus text format.
+pub fn render(handle: &PrometheusHandle) -> String {
+    metrics_process::Collector::default().collect();
+    let mut page = handle.render();
+    let unheard = UNHEARD_SECONDS.value();
+    let (uplink, downlink) = (DROPPED_UPLINK_SECONDS.value(), DROPPED_DOWNLINK_SECONDS.value());
+    // Writing to a string cannot fail.
+    let _ = write!(
+        page,
+        "# HELP {UNHEARD} Caller audio that the agent should have heard and no stream was given\n\
+         # TYPE {UNHEARD} counter\n\
+         {UNHEARD} {unheard}\n\n\
+         # HELP {DROPPED} Audio thrown away because a queue was full\n\
+         # TYPE {DROPPED} counter\n\
+         {DROPPED}{{direction=\"uplink\"}} {uplink}\n\
+         {DROPPED}{{direction=\"downlink\"}} {downlink}\n"
+    );
+    page
+}
