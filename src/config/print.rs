@@ -126,7 +126,7 @@ fn time(duration: Duration) -> String {
     quoted(&humantime::format_duration(duration))
 }
 
-fn word<T: PartialEq>(words: &[(&'static str, T)], value: T) -> String {
+fn word<T: Copy + PartialEq>(words: &[(&'static str, T)], value: T) -> String {
     let (word, _) = words
         .iter()
         .find(|(_, candidate)| *candidate == value)

@@ -65,9 +65,13 @@ async fn run(agent: &Agent, mut requests: Requests, responses: &Responses) -> Re
     let Some(fault) = fault else {
         return take_turn(agent, &name, turn, first, requests, responses).await;
     };
+    let failure = Status::new(fault.status, "a fault of the script");
+    if fault.after.is_zero() {
+        return Err(failure);
+    }
     tokio::select! {
         outcome = take_turn(agent, &name, turn, first, requests, responses) => outcome,
-        () = time::sleep(fault.after) => Err(Status::new(fault.status, "a fault of the script")),
+        () = time::sleep(fault.after) => Err(failure),
     }
 }
 

@@ -33,10 +33,13 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(20);
 /// How long a ping may stay unanswered.
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
-/// What a server may send on one stream before we read: bounds memory when a call is slow to take its answer.
-const STREAM_WINDOW_BYTES: u32 = 64 * 1024;
-/// The same for all streams of a connection; larger than one window so that a slow call does not stop its neighbours.
-const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
+/// What a server may send on one stream before it hears from us. An answer is one message and is played only when all of it
+/// has come, so a window smaller than an answer costs a round trip each time it fills: 1 MiB holds 30 s of 16 kHz linear
+/// speech, where the protocol's 64 KiB would take such an answer 15 round trips. It also bounds what a call that is slow to
+/// take its answer keeps in memory.
+const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
+/// The same for all streams of a connection: a few answers at once, so that a slow call does not stop its neighbours.
+const CONNECTION_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
 
 /// Connections to one host.
 #[derive(Debug)]

@@ -17,7 +17,9 @@
 //!   heard, and `clear` empties the buffer.
 
 use std::sync::Arc;
+use std::sync::Mutex;
 use std::time::Duration;
+use std::time::Instant;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
@@ -25,6 +27,7 @@ use axum::http::HeaderMap;
 use axum::routing::get;
 use axum::routing::post;
 use tokio::sync::Semaphore;
+use tracing::debug;
 use tracing::warn;
 
 use crate::config;
@@ -32,11 +35,14 @@ use crate::io::ingress::Exchange;
 use crate::io::ingress::twilio::refused::Refused;
 use crate::io::ingress::twilio::token::Tokens;
 
+mod ending;
+mod line;
 pub mod measure;
 pub mod media;
 pub mod messages;
 pub mod refused;
 pub mod signature;
+mod start;
 pub mod token;
 pub mod uplink;
 pub mod webhook;
@@ -49,6 +55,8 @@ const MAX_FORM_BYTES: usize = 64 * 1024;
 /// Websockets that have not said `start` yet. Twilio takes a tenth of a second for it, so this is thousands of calls a
 /// second; without a bound, anyone could hold connections open without ever beginning a call.
 const MAX_WAITING: usize = 512;
+/// Between two warnings about signatures. A wrong `public_url` fails every call, so it is seen all the same.
+const WARNING_PAUSE: Duration = Duration::from_secs(10);
 
 /// How long things may take.
 #[derive(Clone, Copy, Debug)]
@@ -96,6 +104,7 @@ pub fn routes(ingress: TwilioIngress) -> Router {
         ingress,
         tokens,
         waiting: Arc::new(Semaphore::new(MAX_WAITING)),
+        warned: Mutex::new(None),
     });
     Router::new()
         .route("/twilio/voice", post(webhook::voice))
@@ -110,6 +119,8 @@ struct Shared {
     ingress: TwilioIngress,
     tokens: Tokens,
     waiting: Arc<Semaphore>,
+    /// When a bad signature was last worth a warning.
+    warned: Mutex<Option<Instant>>,
 }
 
 impl Shared {
@@ -146,12 +157,31 @@ impl Shared {
         if right {
             return Ok(());
         }
+        let (url, signed) = (urls.first(), signature.is_some());
+        if !self.may_warn() {
+            debug!(
+                url,
+                signed, "refused another request whose X-Twilio-Signature is missing or wrong"
+            );
+            return Err(Refused::BadSignature);
+        }
         warn!(
-            url = urls.first(),
-            signed = signature.is_some(),
+            url,
+            signed,
             "refused a request whose X-Twilio-Signature is missing or wrong for this URL; http.public_url must be exactly \
              the scheme, host and path that Twilio is configured with, and the auth token that of the same account"
         );
         Err(Refused::BadSignature)
+    }
+
+    /// Whether a bad signature is worth a warning again: whoever scans the Internet must not fill our logs.
+    fn may_warn(&self) -> bool {
+        let now = Instant::now();
+        let mut warned = self.warned.lock().expect("no panic while locked");
+        if warned.is_some_and(|last| now < last + WARNING_PAUSE) {
+            return false;
+        }
+        *warned = Some(now);
+        true
     }
 }
