@@ -1,0 +1,70 @@
+# make demo    a spoken conversation with the embedded agent, from nothing: builds, calls, prints, records
+# make run     leaves the gateway running and says how to reach it
+# make test    everything that can fail: format, lints, documentation, tests, interoperation
+# make lint    the first three of these
+# make bench   what a frame costs at each stage
+#
+# Both demo and test install what is missing (Debian packages, by apt).
+
+SHELL := /bin/bash
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+BIN := $(TARGET)/debug
+
+# A C compiler for the crates that build C; libopus for WebRTC; PocketSphinx and its English model are the embedded
+# agent's ear, flite is its voice and the callers' in the demo and the tests.
+PACKAGES := gcc libc6-dev pkg-config libopus-dev libpocketsphinx-dev pocketsphinx-en-us flite
+
+DEMO_HTTP := 127.0.0.1:18080
+DEMO_ADMIN := 127.0.0.1:19090
+
+.PHONY: demo run test lint bench check-proto interop setup build
+
+demo: build
+	@loadtest/demo.sh $(BIN) $(DEMO_HTTP) $(DEMO_ADMIN) $(TARGET)/demo
+
+run: build
+	@echo "Twilio:   POST http://127.0.0.1:8080/twilio/voice   (set http.public_url to be reached from outside)"
+	@echo "Call it:  $(BIN)/tandem-load call ws://127.0.0.1:8080/twilio/media --admin http://127.0.0.1:9090 --say FILE.wav"
+	@echo "Watch it: http://127.0.0.1:9090/v1/calls  http://127.0.0.1:9090/metrics"
+	@$(BIN)/tandem serve
+
+test: setup lint check-proto
+	@if cargo nextest --version >/dev/null 2>&1; then \
+		cargo nextest run --workspace && cargo test --workspace --doc -q; \
+	else \
+		cargo test --workspace; \
+	fi
+	@$(MAKE) --no-print-directory interop
+
+lint: setup
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items -q
+
+bench: setup
+	cargo bench
+
+# Our message definitions against the table of the published ones; the same check is a test of the crate.
+check-proto: setup
+	@if command -v python3 >/dev/null; then \
+		cargo run -q -p tandem-proto --example descriptors -- $(TARGET)/descriptors.binpb && \
+		python3 proto/check_proto.py $(TARGET)/descriptors.binpb proto/tests/proto_fields.txt; \
+	else \
+		echo "check-proto: skipped, there is no python3 (the crate's own test makes the same check)"; \
+	fi
+
+# Google's own client and server classes against ours; skips, and says so, where they cannot be installed.
+interop: build
+	@tests/interop/run.sh $(BIN) $(TARGET)/interop
+
+build: setup
+	cargo build --workspace
+
+setup:
+	@missing=$$(for package in $(PACKAGES); do \
+		dpkg-query -W -f='$${Status}' $$package 2>/dev/null | grep -q "ok installed" || echo -n "$$package "; done); \
+	if [ -z "$$missing" ]; then exit 0; fi; \
+	if [ "$$(id -u)" = 0 ]; then run=; elif command -v sudo >/dev/null; then run=sudo; else \
+		echo "Please install these Debian packages, then try again: $$missing"; exit 1; fi; \
+	echo "Installing $$missing"; \
+	$$run apt-get update -qq && DEBIAN_FRONTEND=noninteractive $$run apt-get install -y -qq --no-install-recommends $$missing
