@@ -100,7 +100,7 @@ impl Call {
             actions: VecDeque::with_capacity(ACTIONS),
             timers: Timers::default(),
             uplink: Uplink::new(settings.leg.rate, settings.uplink, settings.chunk, now),
-            playout: Playout::new(settings.leg),
+            playout: Playout::new(settings.leg, now),
             digits: Digits::new(settings.max_digits, settings.interdigit_timeout),
             turn: None,
             next_stream: 1,

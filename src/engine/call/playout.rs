@@ -55,6 +55,8 @@ pub(super) struct Playout {
     sent: VecDeque<Sent>,
     /// When the next frame is due at the far end; `None` when nothing plays.
     due: Option<Instant>,
+    /// When the clock was last started.
+    restarted: Instant,
     resampler: Option<Resampler>,
     /// Samples at the leg's rate that do not yet fill a frame.
     ready: VecDeque<i16>,
@@ -109,13 +111,14 @@ pub(super) struct Finished {
 }
 
 impl Playout {
-    pub(super) fn new(leg: LegTraits) -> Self {
+    pub(super) fn new(leg: LegTraits, now: Instant) -> Self {
         Self {
             leg,
             next_id: 1,
             queue: VecDeque::with_capacity(MAX_SEGMENTS),
             sent: VecDeque::with_capacity(MAX_SEGMENTS),
             due: None,
+            restarted: now,
             resampler: None,
             // A chunk may be 40 ms at odd rates, and a frame may already wait.
             ready: VecDeque::with_capacity(4 * leg.rate.frame_samples()),
@@ -134,6 +137,7 @@ impl Playout {
         if self.due.is_none() {
             // What is still being heard at the far end comes first.
             self.due = Some(self.end.map_or(now, |end| end.max(now)));
+            self.restarted = now;
         }
         self.queue.push_back(Segment {
             id,
@@ -282,10 +286,12 @@ impl Playout {
         self.render();
         self.due = Some(due + FRAME_DURATION);
         self.end = Some(due + FRAME_DURATION);
-        // A leg that must keep 20 ms pace is late when the frame's own time has passed.
-        let lateness = (now + self.leg.lead)
-            .saturating_duration_since(due)
-            .min(now.saturating_duration_since(due));
+        // What runs ahead at the start of a burst is not late, however far its place in time lies behind.
+        let wanted = due
+            .checked_sub(self.leg.lead)
+            .unwrap_or(due)
+            .max(self.restarted);
+        let lateness = now.saturating_duration_since(wanted);
         Some(Step::Frame { lateness })
     }
 

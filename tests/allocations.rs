@@ -1,0 +1,183 @@
+//! Once a call is set up, the engine allocates nothing per frame: counted by the allocator itself.
+#![expect(
+    unsafe_code,
+    reason = "a global allocator that counts cannot be written without it"
+)]
+
+use std::alloc::GlobalAlloc;
+use std::alloc::Layout;
+use std::alloc::System;
+use std::cell::Cell;
+use std::time::Duration;
+use std::time::Instant;
+
+use bytes::Bytes;
+use tandem::engine::call::Call;
+use tandem::engine::call::event::Action;
+use tandem::engine::call::event::Answer;
+use tandem::engine::call::event::Audio;
+use tandem::engine::call::event::BackendEvent;
+use tandem::engine::call::event::Event;
+use tandem::engine::call::event::Message;
+use tandem::engine::call::event::StreamId;
+use tandem::engine::call::event::TurnInput;
+use tandem::engine::call::settings::BargeInMode;
+use tandem::engine::call::settings::CallSettings;
+use tandem::engine::call::settings::LegTraits;
+use tandem::engine::media::codec::AudioFormat;
+use tandem::engine::media::codec::Encoding;
+use tandem::engine::media::frame::FRAME_DURATION;
+use tandem::engine::media::frame::Frame;
+use tandem::engine::media::frame::SampleRate;
+
+struct Counting;
+
+thread_local! {
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+// SAFETY: every call is handed on unchanged to the system's allocator.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.with(|count| count.set(count.get() + 1));
+        // SAFETY: the caller's promise is the one that `System` asks for.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: `pointer` came from `System` by `alloc` above.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+#[test]
+fn a_frame_allocates_nothing_while_the_agent_listens_or_speaks_or_both() {
+    let mulaw = AudioFormat {
+        encoding: Encoding::Mulaw,
+        rate: SampleRate::HZ_8000,
+    };
+    let linear = AudioFormat {
+        encoding: Encoding::Linear16,
+        rate: SampleRate::HZ_16000,
+    };
+    // The second resamples both ways.
+    for (uplink, downlink) in [(mulaw, mulaw), (linear, linear)] {
+        let mut now = Instant::now();
+        let mut call = Call::new(settings(uplink, downlink), now);
+        let mut counted = Counted::default();
+        counted.act(&mut call);
+        call.handle(
+            Event::Backend(
+                StreamId(1),
+                BackendEvent::Answer(Box::new(speech(downlink))),
+            ),
+            now,
+        );
+        counted.act(&mut call);
+
+        // The first seconds set things up: the first use of a rate, the first chunk of each size.
+        let mut run = |seconds: u32, counted: &mut Counted| {
+            let before = ALLOCATIONS.with(Cell::get);
+            for n in 0..seconds * 50 {
+                now += FRAME_DURATION;
+                call.hear(&Frame::new(SampleRate::HZ_8000, &noise(n)), now);
+                call.tick(now);
+                counted.act(&mut call);
+            }
+            ALLOCATIONS.with(Cell::get) - before
+        };
+        run(2, &mut counted);
+        counted = Counted::default();
+        let allocations = run(30, &mut counted);
+        assert_eq!(allocations, 0, "in 1,500 frames each way, {uplink:?}");
+        assert_eq!(counted.played, 1_500, "the agent spoke all the time");
+        assert!(
+            counted.sent >= 295,
+            "and was listened to: {} chunks",
+            counted.sent
+        );
+    }
+}
+
+#[test]
+fn the_counter_counts() {
+    let before = ALLOCATIONS.with(Cell::get);
+    drop(std::hint::black_box(vec![1_u8; 100]));
+    assert_eq!(ALLOCATIONS.with(Cell::get) - before, 1);
+}
+
+#[derive(Default)]
+struct Counted {
+    played: u32,
+    sent: u32,
+}
+
+impl Counted {
+    fn act(&mut self, call: &mut Call) {
+        while let Some(action) = call.poll() {
+            match action {
+                Action::Play(_) => self.played += 1,
+                Action::SendAudio(..) => self.sent += 1,
+                Action::End(reason) => panic!("the call ended: {reason:?}"),
+                Action::Mark(_)
+                | Action::Clear
+                | Action::Open(_)
+                | Action::SendRest(..)
+                | Action::HalfClose(_)
+                | Action::Cancel(_)
+                | Action::Tell(_)
+                | Action::Measure(_) => {}
+            }
+        }
+    }
+}
+
+/// A minute of speech, so that nothing ends while frames are counted.
+fn speech(format: AudioFormat) -> Answer {
+    let samples = format.rate.samples_in(Duration::from_secs(60)) as usize;
+    let bytes = Bytes::from(vec![0x55; samples * format.encoding.bytes_per_sample()]);
+    Answer {
+        output_audio: Audio {
+            bytes,
+            format: Some(format),
+        },
+        messages: vec![Message::Text {
+            text: "A long story".to_owned(),
+            interruptible: true,
+        }],
+        ..Answer::default()
+    }
+}
+
+/// A frame that is not silence.
+fn noise(seed: u32) -> [i16; 160] {
+    let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(1);
+    std::array::from_fn(|_| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 18) as i16 - 4_096
+    })
+}
+
+fn settings(uplink: AudioFormat, downlink: AudioFormat) -> CallSettings {
+    CallSettings {
+        leg: LegTraits {
+            rate: SampleRate::HZ_8000,
+            lead: Duration::from_millis(100),
+            confirms_playout: true,
+        },
+        uplink,
+        chunk: Duration::from_millis(100),
+        downlink,
+        greeting: Some(TurnInput::Event("WELCOME".to_owned())),
+        barge_in: BargeInMode::Words,
+        no_input_timeout: Duration::from_secs(5),
+        no_input_limit: 3,
+        stream_ceiling: Duration::from_secs(55),
+        interdigit_timeout: Duration::from_secs(3),
+        max_digits: 20,
+        call_duration: Duration::from_secs(7_200),
+    }
+}
