@@ -29,7 +29,7 @@ impl Pcm {
 /// G.711 mu-law, one byte to one sample.
 pub(super) fn mulaw_decode(byte: u8) -> i16 {
     let bits = !byte;
-    let magnitude = ((i32::from(bits & 0x0f) << 3) + 0x84 << (bits >> 4 & 7)) - 0x84;
+    let magnitude = (((i32::from(bits & 0x0f) << 3) + 0x84) << (bits >> 4 & 7)) - 0x84;
     (if bits & 0x80 == 0 {
         magnitude
     } else {
@@ -53,7 +53,7 @@ pub(super) fn alaw_decode(byte: u8) -> i16 {
     let magnitude = if exponent == 0 {
         mantissa + 8
     } else {
-        mantissa + 0x108 << (exponent - 1)
+        (mantissa + 0x108) << (exponent - 1)
     };
     (if bits & 0x80 == 0 {
         -magnitude

@@ -293,13 +293,13 @@ impl Ear {
             spoken: true,
             ..Speech::default()
         };
-        if let Some(listening) = self.listening.take() {
-            if let Some((words, confidence)) = self.verdict(listening, results).await {
-                speech.confidence = confidence;
-                if confidence >= self.settings.hearing.reject_below && !words.is_empty() {
-                    speech.understood = true;
-                    speech.transcript = words;
-                }
+        if let Some(listening) = self.listening.take()
+            && let Some((words, confidence)) = self.verdict(listening, results).await
+        {
+            speech.confidence = confidence;
+            if confidence >= self.settings.hearing.reject_below && !words.is_empty() {
+                speech.understood = true;
+                speech.transcript = words;
             }
         }
         results.push(v3::StreamingRecognitionResult {
@@ -325,7 +325,7 @@ impl Ear {
         while let Some(heard) = time::timeout_at(deadline, listening.next()).await.ok()? {
             match heard {
                 Heard::Interim { words, stability } => {
-                    results.push(self.interim_result(words, stability))
+                    results.push(self.interim_result(words, stability));
                 }
                 Heard::Final { words, confidence } => return Some((words, confidence)),
             }

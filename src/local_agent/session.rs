@@ -33,34 +33,32 @@ impl SessionName {
     /// Parses `projects/P/locations/L/agents/A[/environments/E]/sessions/S`.
     pub(super) fn parse(name: &str) -> Result<Self, Status> {
         let parts: Vec<&str> = name.split('/').collect();
-        let (agent_id, session) = match parts[..] {
-            [
-                "projects",
-                _,
-                "locations",
-                _,
-                "agents",
-                agent,
-                "sessions",
-                session,
-            ]
-            | [
-                "projects",
-                _,
-                "locations",
-                _,
-                "agents",
-                agent,
-                "environments",
-                _,
-                "sessions",
-                session,
-            ] => (agent, session),
-            _ => {
-                return Err(Status::invalid_argument(
-                    "session: should be projects/P/locations/L/agents/A[/environments/E]/sessions/S",
-                ));
-            }
+        let ([
+            "projects",
+            _,
+            "locations",
+            _,
+            "agents",
+            agent_id,
+            "sessions",
+            session,
+        ]
+        | [
+            "projects",
+            _,
+            "locations",
+            _,
+            "agents",
+            agent_id,
+            "environments",
+            _,
+            "sessions",
+            session,
+        ]) = parts[..]
+        else {
+            return Err(Status::invalid_argument(
+                "session: should be projects/P/locations/L/agents/A[/environments/E]/sessions/S",
+            ));
         };
         if parts.iter().any(|part| part.is_empty() || part.len() > 256)
             || session.len() > LONGEST_ID

@@ -494,13 +494,13 @@ fn check_references(script: &Script, problems: &mut Vec<Problem>) {
                 format!("{prefix}rules[{index}]"),
                 &rule.reaction,
                 &rule.phrases,
-            )
+            );
         });
         no_match.iter().enumerate().for_each(|(index, reaction)| {
-            check(format!("{prefix}no_match[{index}]"), reaction, &[])
+            check(format!("{prefix}no_match[{index}]"), reaction, &[]);
         });
         no_input.iter().enumerate().for_each(|(index, reaction)| {
-            check(format!("{prefix}no_input[{index}]"), reaction, &[])
+            check(format!("{prefix}no_input[{index}]"), reaction, &[]);
         });
     }
 }

@@ -162,7 +162,7 @@ impl Phrase {
         match self {
             Self::Word(_) | Self::Parameter(_) => visit(self),
             Self::Sequence(parts) | Self::Choice(parts) => {
-                parts.iter().for_each(|part| part.visit(visit))
+                parts.iter().for_each(|part| part.visit(visit));
             }
             Self::Optional(inner) => inner.visit(visit),
         }

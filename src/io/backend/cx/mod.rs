@@ -118,7 +118,6 @@ impl CxBackend {
             ?version,
             "agent configured"
         );
-        stream::metrics::register(name);
         Ok(Self {
             agent: Arc::new(Agent {
                 label: name.into(),

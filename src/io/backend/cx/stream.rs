@@ -30,6 +30,7 @@ use tandem_proto::cx::v3::StreamingDetectIntentResponse;
 use tandem_proto::cx::v3::streaming_detect_intent_response::Response;
 use tokio::sync::mpsc;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tonic::CancellationHandle;
@@ -47,6 +48,9 @@ use crate::engine::media::ring;
 use crate::io::backend::cx::Agent;
 use crate::io::backend::cx::Version;
 use crate::io::backend::cx::convert;
+use crate::io::metrics;
+use crate::io::metrics::Alive;
+use crate::io::metrics::Object;
 
 /// The message of the fault when a stream ends in order without a final answer.
 pub const NO_FINAL_ANSWER: &str = "the stream ended without a final answer";
@@ -81,7 +85,7 @@ pub(super) struct Turn {
 impl Turn {
     /// Runs the turn; its last event is [`BackendEvent::Closed`].
     pub(super) async fn run(self) {
-        let mut count = metrics::ActiveStream::new(self.agent.label.clone());
+        let mut counted = Counted::new(self.agent.label.clone());
         let (stream, events) = (self.stream, self.events.clone());
         let fault = match timeout(TURN_TIMEOUT, self.converse()).await {
             Ok(outcome) => outcome.err(),
@@ -90,7 +94,7 @@ impl Turn {
                 message: format!("no answer within {} s", TURN_TIMEOUT.as_secs()),
             }),
         };
-        count.end(fault.as_ref().map(|fault| fault.kind));
+        counted.fault = fault.as_ref().map(|fault| fault.kind);
         // A call that no longer listens needs no goodbye.
         let _ = events.send((stream, BackendEvent::Closed(fault))).await;
     }
@@ -245,57 +249,28 @@ fn log_webhooks(agent: &str, response: &StreamingDetectIntentResponse) {
     }
 }
 
-/// The numbers of this backend.
-pub(super) mod metrics {
-    use std::sync::Arc;
+/// A stream that is counted as open until it is dropped; as cancelled, unless it ended before.
+struct Counted {
+    agent: Arc<str>,
+    since: Instant,
+    fault: Option<FaultKind>,
+    _alive: Alive,
+}
 
-    use tokio::time::Instant;
-
-    use crate::engine::call::event::FaultKind;
-
-    const ACTIVE: &str = "tandem_backend_streams_active";
-    const TOTAL: &str = "tandem_backend_streams_total";
-    const SECONDS: &str = "tandem_backend_stream_seconds";
-    /// The label of a stream that ended in order.
-    const OK: &str = "ok";
-
-    /// Exports every counter of an agent at zero.
-    pub(crate) fn register(agent: &str) {
-        let codes = FaultKind::ALL.map(FaultKind::label);
-        for code in codes.into_iter().chain([OK]) {
-            metrics::counter!(TOTAL, "agent" => agent.to_owned(), "code" => code).increment(0);
-        }
-        metrics::gauge!(ACTIVE).increment(0.0);
-    }
-
-    /// A stream that is counted as active until it is dropped; as cancelled, unless it ended before.
-    pub(crate) struct ActiveStream {
-        agent: Arc<str>,
-        since: Instant,
-        code: &'static str,
-    }
-
-    impl ActiveStream {
-        pub(crate) fn new(agent: Arc<str>) -> Self {
-            metrics::gauge!(ACTIVE).increment(1.0);
-            Self {
-                agent,
-                since: Instant::now(),
-                code: FaultKind::Cancelled.label(),
-            }
-        }
-
-        pub(crate) fn end(&mut self, fault: Option<FaultKind>) {
-            self.code = fault.map_or(OK, FaultKind::label);
+impl Counted {
+    fn new(agent: Arc<str>) -> Self {
+        metrics::stream_opened();
+        Self {
+            agent,
+            since: Instant::now(),
+            fault: Some(FaultKind::Cancelled),
+            _alive: Alive::new(Object::Stream),
         }
     }
+}
 
-    impl Drop for ActiveStream {
-        fn drop(&mut self) {
-            metrics::gauge!(ACTIVE).decrement(1.0);
-            metrics::counter!(TOTAL, "agent" => self.agent.clone(), "code" => self.code)
-                .increment(1);
-            metrics::histogram!(SECONDS).record(self.since.elapsed().as_secs_f64());
-        }
+impl Drop for Counted {
+    fn drop(&mut self) {
+        metrics::stream_closed(&self.agent, self.fault, self.since.elapsed());
     }
 }
