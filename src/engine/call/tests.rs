@@ -48,7 +48,7 @@ fn the_greeting_is_the_first_turn_and_listening_begins_with_its_first_sample() {
     let mut sim = Sim::new(settings());
     assert_eq!(sim.opened(), [TurnInput::Event("WELCOME".into())]);
     sim.answer(1, speaking("Welcome", secs(2.0), true));
-    assert_eq!(sim.opened(), [speech(0.0, 2.0)]);
+    assert_eq!(sim.opened()[1..], [speech(0.0, 2.0)]);
     assert!(sim.at(ms(20)).played > 0);
 }
 
@@ -360,7 +360,7 @@ fn a_turn_that_was_answered_in_part_is_never_sent_again() {
     sim.run(secs(3.0));
     assert_eq!(sim.opened().len(), 1, "the caller is listened to instead");
     assert!(
-        sim.sent_to(3) < 8_000 * 3,
+        sim.sent_to(3) <= 8_000 * 3 + 1_600,
         "from where they were understood"
     );
     assert_eq!(sim.ended, None);
@@ -727,7 +727,7 @@ impl Sim {
     /// Like [`Sim::speak`], and [`Sim::mark_is_in`] finds it again.
     fn speak_marked(&mut self, duration: Duration) {
         let samples = voice(duration);
-        self.mark = samples[samples.len() / 3..][..400].to_vec();
+        self.mark = samples[samples.len() * 2 / 3..][..400].to_vec();
         self.say(&samples);
     }
 
@@ -739,7 +739,7 @@ impl Sim {
         self.run(SampleRate::HZ_8000.duration_of(samples.len() as u64));
     }
 
-    /// Whether the middle of what was spoken by [`Sim::speak_marked`] is in `audio`.
+    /// Whether a part of the last third of what was spoken by [`Sim::speak_marked`] is in `audio`.
     fn mark_is_in(&self, audio: &[u8]) -> bool {
         let mark: Vec<u8> = self
             .mark

@@ -1,9 +1,13 @@
 //! Hearing: a bounded pool of decoders, each on a thread of its own, lent to a stream for one utterance.
 //!
-//! A decoder takes about 13 MB and 65 ms to load, so they are loaded once, at the start. While the caller speaks, a decoder
-//! follows in the page's grammar (3 % of a core), which gives the interim transcripts. When the caller pauses, it hears the
-//! utterance once more, as a whole, in the page's grammar and in one that allows any sequence of sounds (together 13 % of the
-//! utterance's length). The difference of the two scores tells speech that belongs to the page from speech that does not.
+//! A decoder takes about 13 MB and 65 ms to load, so they are loaded once, at the start. While the caller speaks, one decoder
+//! *follows* in the page's grammar (3 % of a core), which gives the interim transcripts. When the caller pauses, another one
+//! *judges*: it hears the utterance once more, as a whole, in the page's grammar and in one that allows any sequence of
+//! sounds (together 13 % of the utterance's length). The difference of the two scores tells speech that belongs to the page
+//! from speech that does not.
+//!
+//! The two must not be the same: a decoder that has once heard audio in pieces never again levels its spectrum over a whole
+//! utterance, but by a mean that takes minutes to settle, and its first callers are not understood.
 //!
 //! When every decoder is lent, audio waits in the utterance's queue and the next free decoder catches up with it, several times
 //! faster than speech. Nothing is dropped.
@@ -114,10 +118,11 @@ impl Recogniser {
         let (jobs, queue) = blocking::sync_channel(WAITING);
         let queue = Arc::new(Mutex::new(queue));
         for _ in 0..decoders {
-            let decoder =
-                load(&models, &words, pages, lists).map_err(|error| vec![error.to_string()])?;
+            let load =
+                || load(&models, &words, pages, lists).map_err(|error| vec![error.to_string()]);
+            let (follower, judge) = (load()?, load()?);
             let queue = Arc::clone(&queue);
-            let worker = move || work(decoder, &queue);
+            let worker = move || work(follower, judge, &queue);
             thread::Builder::new()
                 .name("local-agent-ear".to_owned())
                 .spawn(worker)
@@ -190,20 +195,21 @@ fn grammar_name(page: &str) -> String {
     format!("page {page}")
 }
 
-fn work(mut decoder: Decoder, queue: &Mutex<blocking::Receiver<Job>>) {
+fn work(mut follower: Decoder, mut judge: Decoder, queue: &Mutex<blocking::Receiver<Job>>) {
     loop {
         // The lock is held while waiting: the others wait for the lock instead, which comes to the same.
         let Ok(job) = queue.lock().unwrap_or_else(PoisonError::into_inner).recv() else {
             return;
         };
-        let mut utterance = Utterance::new(&mut decoder, &job.page);
+        let mut utterance = Utterance::new(&mut follower, &mut judge, &job.page);
         utterance.follow(job.feed, &job.heard);
     }
 }
 
-/// One utterance on its decoder.
+/// One utterance on its two decoders.
 struct Utterance<'a> {
-    decoder: &'a mut Decoder,
+    follower: &'a mut Decoder,
+    judge: &'a mut Decoder,
     grammar: String,
     samples: Vec<i16>,
     gain: Option<f32>,
@@ -212,9 +218,10 @@ struct Utterance<'a> {
 }
 
 impl<'a> Utterance<'a> {
-    fn new(decoder: &'a mut Decoder, page: &str) -> Self {
+    fn new(follower: &'a mut Decoder, judge: &'a mut Decoder, page: &str) -> Self {
         Self {
-            decoder,
+            follower,
+            judge,
             grammar: grammar_name(page),
             samples: Vec::new(),
             gain: None,
@@ -229,7 +236,7 @@ impl<'a> Utterance<'a> {
         mut feed: mpsc::UnboundedReceiver<Feed>,
         heard: &mpsc::UnboundedSender<Heard>,
     ) {
-        if let Err(error) = self.decoder.start(&self.grammar) {
+        if let Err(error) = self.follower.start(&self.grammar) {
             tracing::error!(%error, "the recogniser could not begin");
             return;
         }
@@ -256,14 +263,14 @@ impl<'a> Utterance<'a> {
         let samples = &samples[..samples.len().min(room)];
         // The first samples hold the onset already, so the first gain is about right; the verdict uses a better one.
         let gain = *self.gain.get_or_insert_with(|| gain(samples));
-        self.decoder.hear(&amplified(samples, gain));
+        self.follower.hear(&amplified(samples, gain));
         self.samples.extend_from_slice(samples);
         self.unseen += samples.len();
         if self.unseen < INTERIM_EVERY {
             return None;
         }
         self.unseen = 0;
-        let words = grammar::plain(&self.decoder.hypothesis()?.words);
+        let words = grammar::plain(&self.follower.hypothesis()?.words);
         if words == self.last {
             return None;
         }
@@ -282,12 +289,8 @@ impl<'a> Utterance<'a> {
             return nothing;
         }
         let samples = amplified(&self.samples, gain(&self.samples));
-        let phrase = self.decoder.hear_all(&self.grammar, &samples);
-        let sounds = self.decoder.hear_all(grammar::ANY_SOUND, &samples);
-        // Interim hypotheses go on if the caller does: the decoder has to have heard it all.
-        if self.decoder.start(&self.grammar).is_ok() {
-            self.decoder.hear(&samples);
-        }
+        let phrase = self.judge.hear_all(&self.grammar, &samples);
+        let sounds = self.judge.hear_all(grammar::ANY_SOUND, &samples);
         let (Ok(Some(phrase)), Ok(Some(sounds))) = (phrase, sounds) else {
             return nothing;
         };
