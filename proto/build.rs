@@ -1,5 +1,5 @@
-//! Compiles the message definitions with protox, so that no `protoc` has to be installed, and keeps their descriptors for
-//! the check against Google's published field table.
+//! Compiles the message definitions with protox, so that no `protoc` has to be installed, and keeps their descriptors
+//! for the check against Google's published field table.
 
 use std::env;
 use std::error::Error;
