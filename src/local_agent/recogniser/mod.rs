@@ -1,6 +1,6 @@
 //! Hearing: a bounded pool of decoders, each on a thread of its own, lent to a stream for one utterance.
 //!
-//! A decoder takes about 13 MB and 65 ms to load, so they are loaded once, at the start. While the caller speaks, one decoder
+//! A decoder takes about 8 MB and 65 ms to load, so they are loaded once, at the start. While the caller speaks, one decoder
 //! *follows* in the page's grammar (3 % of a core), which gives the interim transcripts. When the caller pauses, another one
 //! *judges*: it hears the utterance once more, as a whole, in the page's grammar and in one that allows any sequence of
 //! sounds (together 13 % of the utterance's length). The difference of the two scores tells speech that belongs to the page
