@@ -19,6 +19,9 @@ STOP_TIMEOUT = 5
 LOG_LINES = 80
 """How much of a log is shown."""
 
+RUNNING = []
+"""Every process whose fixture has not been torn down, whether it has ended or not."""
+
 
 class Process:
     """A program with a log of its own, in its own working directory and without the settings of whoever runs the tests."""
@@ -88,37 +91,39 @@ def free_port():
         return probe.getsockname()[1]
 
 
-@pytest.fixture(scope="session")
-def session_processes():
-    """Starts programs that live as long as the tests."""
-    yield from _processes()
-
-
-@pytest.fixture
-def processes():
-    """Starts programs that live as long as one test."""
-    yield from _processes()
-
-
-def _processes():
+def run_programs():
+    """The body of a fixture: gives a function that starts a [`Process`], and ends what it started."""
     started = []
 
-    def start(name, *arguments, **environment):
-        process = Process(name, *arguments, **environment)
+    def start(name, *arguments, **options):
+        process = Process(name, *arguments, **options)
         started.append(process)
+        RUNNING.append(process)
         return process
 
-    start.started = started
     yield start
     for process in reversed(started):
         process.stop()
+        RUNNING.remove(process)
+
+
+@pytest.fixture
+def start():
+    """Starts programs that live as long as one test."""
+    yield from run_programs()
 
 
 @pytest.fixture(scope="session")
-def agent(session_processes, tmp_path_factory):
+def start_for_session():
+    """Starts programs that live as long as all tests."""
+    yield from run_programs()
+
+
+@pytest.fixture(scope="session")
+def agent(start_for_session, tmp_path_factory):
     """The address of `tandem agent` with the embedded script."""
     port = free_port()
-    process = session_processes(
+    process = start_for_session(
         "agent", "tandem", "agent", "--listen", f"127.0.0.1:{port}", cwd=tmp_path_factory.mktemp("agent")
     )
     process.wait_for_port(port)
@@ -127,11 +132,8 @@ def agent(session_processes, tmp_path_factory):
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
-    """Adds the logs of the processes to the report of a failed test."""
+    """Adds the logs of the programs that a failed test has used."""
     report = yield
     if report.failed:
-        for fixture in ("processes", "session_processes"):
-            start = getattr(item, "funcargs", {}).get(fixture)
-            for process in start.started if start else []:
-                report.sections.append((f"the last of {process.log.name}", process.tail()))
+        report.sections += [(f"the end of {process.log.name}", process.tail()) for process in RUNNING]
     return report

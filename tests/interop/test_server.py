@@ -7,6 +7,7 @@ import pytest
 import google_agent
 import sound
 from conftest import free_port
+from conftest import run_programs
 from google_agent import FINAL
 from google_agent import GOODBYE
 from google_agent import GREETING
@@ -68,10 +69,6 @@ class Call:
         """The first stream with this kind of input."""
         return next(stream for stream in self.agent.streams if kind_of(stream) == kind)
 
-    @property
-    def version(self):
-        return re.search(r"cx\.(\w+)\.", self.agent.service)[1]
-
 
 def kind_of(stream):
     return pb(stream.first).query_input.WhichOneof("input")
@@ -83,21 +80,32 @@ def pb(message):
 
 
 @pytest.fixture(scope="module", params=["v3", "v3beta1"])
-def call(request, session_processes, tmp_path_factory):
+def version(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def start_for_call(version):
+    """Starts programs that live as long as the tests of one call."""
+    yield from run_programs()
+
+
+@pytest.fixture(scope="module")
+def call(version, start_for_call, tmp_path_factory):
     """One call, made once and looked at by several tests: the caller listens, speaks, listens, presses `42#`."""
     folder = tmp_path_factory.mktemp("call")
     http, admin = free_port(), free_port()
-    kind = {"v3": "dialogflow-cx", "v3beta1": "dialogflow-cx-v3beta1"}[request.param]
+    kind = {"v3": "dialogflow-cx", "v3beta1": "dialogflow-cx-v3beta1"}[version]
     said = sound.speak("book a table for two")
     sound.write_wav(folder / "said.wav", said)
-    with GoogleAgent(request.param) as agent:
+    with GoogleAgent(version) as agent:
         config = folder / "tandem.toml"
         config.write_text(GATEWAY.format(http=http, admin=admin, kind=kind, agent=agent.port))
-        gateway = session_processes(f"gateway-{request.param}", "tandem", "serve", "--config", config, cwd=folder)
+        gateway = start_for_call(f"gateway-{version}", "tandem", "serve", "--config", config, cwd=folder)
         gateway.wait_for_port(http)
         gateway.wait_for_port(admin)
-        caller = session_processes(
-            f"caller-{request.param}",
+        caller = start_for_call(
+            f"caller-{version}",
             *["tandem-load", "call", f"ws://127.0.0.1:{http}/twilio/media", "--admin", f"http://127.0.0.1:{admin}"],
             *["--say", folder / "said.wav", "--dtmf", "42#", "--record", folder / "heard.wav"],
             *["--from", CALLER, "--to", DIALLED],
@@ -227,10 +235,10 @@ def test_the_caller_hears_every_answer_in_order_and_whole(call):
         assert seconds == pytest.approx(SECONDS[tone], abs=0.15), f"{tone} Hz"
 
 
-def test_without_credentials_the_gateway_refuses_to_start_with_one_sentence(processes, tmp_path):
+def test_without_credentials_the_gateway_refuses_to_start_with_one_sentence(start, tmp_path):
     config = tmp_path / "tandem.toml"
     config.write_text(WITHOUT_CREDENTIALS.format(http=free_port(), admin=free_port()))
-    gateway = processes(
+    gateway = start(
         "gateway-without-credentials",
         *["tandem", "serve", "--config", config],
         cwd=tmp_path,
