@@ -21,10 +21,14 @@ SECONDS = {GREETING: 1.5, PARTIAL: 1.0, FINAL: 1.2, GOODBYE: 0.8}
 """How long each is."""
 WORDS = "book a table for two"
 """What the agent claims to have understood, whatever was said."""
-VOICE = 300
-"""The loudness of 20 ms above which somebody speaks."""
+VOICE = 50
+"""The loudness of 20 ms above which somebody speaks. The line is silent, so even the end of a word is heard."""
 PAUSE = 0.5
 """Seconds of silence that end an utterance."""
+BREATH = 0.2
+"""Seconds of it that count as part of the last word."""
+WEBHOOK = 0.3
+"""Seconds between the partial and the final answer."""
 
 
 @dataclass
@@ -96,8 +100,7 @@ class GoogleAgent:
         if "audio" in first.query_input:
             yield from self._listen(stream, requests)
             yield self._answer("One moment.", PARTIAL, partial=True)
-            # A webhook's time.
-            time.sleep(0.3)
+            time.sleep(WEBHOOK)
             yield self._answer("Please type your number.", FINAL, transcript=WORDS, digits=True)
             return
         self._drain(stream, requests)
@@ -107,7 +110,7 @@ class GoogleAgent:
             yield self._answer("Hello.", GREETING, trigger_event=first.query_input.event.event)
 
     def _listen(self, stream, requests):
-        """Recognises one utterance: the signal comes before the last words (facts of CX), the answer after half-close."""
+        """Recognises one utterance: the signal comes before the last words, the answer after half-close."""
         types = self.types.StreamingRecognitionResult.MessageType
         heard, silent = 0, None
         pending = b""
@@ -126,7 +129,8 @@ class GoogleAgent:
             if silent is not None and silent >= PAUSE:
                 yield self._recognised(types.END_OF_SINGLE_UTTERANCE, "", heard)
                 break
-        end = heard - round(PAUSE * sound.RATE)
+        # Nothing of the last word is left after this.
+        end = heard - round((PAUSE - BREATH) * sound.RATE)
         self._drain(stream, requests)
         yield self._recognised(types.TRANSCRIPT, WORDS, end, is_final=True)
 
@@ -156,7 +160,8 @@ class GoogleAgent:
             messages.append({"end_interaction": {}})
         result = types.QueryResult(response_messages=messages, language_code="en-US", **query)
         if digits:
-            settings = {"enabled": True, "max_digits": 10, "finish_digit": "#", "interdigit_timeout_duration": {"seconds": 3}}
+            pause = {"seconds": 3}
+            settings = {"enabled": True, "max_digits": 10, "finish_digit": "#", "interdigit_timeout_duration": pause}
             result.advanced_settings = {"dtmf_settings": settings}
         kinds = types.DetectIntentResponse.ResponseType
         return types.StreamingDetectIntentResponse(

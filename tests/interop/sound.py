@@ -72,7 +72,7 @@ def _halve(samples):
 
 
 def read_wav(data):
-    """The channels and the rate of a 16-bit WAV file, from its bytes or its path. What comes out of a pipe has no true length."""
+    """The channels and the rate of a 16-bit WAV file, from its bytes or its path."""
     with wave.open(io.BytesIO(data) if isinstance(data, bytes) else str(data)) as file:
         assert file.getsampwidth() == 2
         samples = array.array("h", file.readframes(file.getnframes()))

@@ -334,9 +334,10 @@ def test_speech_gives_interim_words_the_end_signal_the_final_words_and_then_the_
     assert turn.signals == 1
     assert turn.finals == ["book a table for two"]
 
-    interims = [result for result in turn.recognised if result.transcript and not result.is_final]
-    assert interims[0].transcript.startswith("book"), interims
-    assert all(0 < result.stability <= 1 for result in interims)
+    interims = [result for result, kind in zip(turn.recognised, turn.order) if kind == "interim"]
+    # Interim words are guesses, and may be wrong. But words they are: clients stop their prompt for them.
+    assert all(result.transcript for result in interims), interims
+    assert all(0 <= result.stability <= 1 for result in interims)
     final = turn.recognised[-1]
     assert 0.5 < final.confidence <= 1
     assert final.language_code == "en-US"
