@@ -1,0 +1,56 @@
+#!/usr/bin/env bash
+# Google's own client and server classes against ours: installs them in OUT/venv and runs the tests of this directory.
+# Where they cannot be installed it says so and exits 0, since that is no fault of ours.
+# Usage: run.sh DIRECTORY-OF-BINARIES OUTPUT-DIRECTORY [PYTEST-ARGUMENT…]
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+mkdir -p "$2"
+bin=$(cd "$1" && pwd) out=$(cd "$2" && pwd)
+shift 2
+venv=$out/venv log=$out/install.log
+
+skip() {
+  # Nobody reads the middle of a build log, so there the line stands in a frame.
+  if [ "${CI:-}" = true ]; then printf '%.0s#' {1..100}; echo; fi
+  echo "interop: SKIPPED: $1"
+  if [ "${CI:-}" = true ]; then printf '%.0s#' {1..100}; echo; fi
+  exit 0
+}
+
+last_words() { grep -v '^ *$' "$log" | tail -n 1; }
+
+make_venv() {
+  if python3 -m venv --clear "$venv" >"$log" 2>&1; then return; fi
+  # Debian's python3 comes without ensurepip; virtualenv brings its own.
+  if ! command -v virtualenv >/dev/null; then
+    skip "python3 cannot make a virtual environment; install the package python3-venv, or virtualenv"
+  fi
+  virtualenv -q --clear "$venv" >"$log" 2>&1 || skip "virtualenv failed: $(last_words)"
+}
+
+install() {
+  local wanted=$here/requirements.txt stamp=$venv/installed
+  if cmp -s "$wanted" "$stamp" && "$venv/bin/python" -c 'import pytest' 2>/dev/null; then return; fi
+  make_venv
+  # A registry that cannot be reached should not hold a build for long.
+  timeout 300 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --retries 1 --timeout 15 \
+    --requirement "$wanted" >"$log" 2>&1 || skip "pip cannot install Google's package: $(last_words)"
+  cp "$wanted" "$stamp"
+}
+
+for program in tandem tandem-load; do
+  if [ ! -x "$bin/$program" ]; then
+    echo "interop: there is no $bin/$program; build it first" >&2
+    exit 1
+  fi
+done
+command -v python3 >/dev/null || skip "there is no python3"
+install
+
+# Every wait in the tests has its own limit; this one is for what was forgotten. INT lets them end what they started.
+status=0
+INTEROP_BIN=$bin INTEROP_OUT=$out PYTHONPYCACHEPREFIX=$out/pycache \
+  timeout --signal=INT --kill-after=20 300 \
+  "$venv/bin/python" -m pytest -q -p no:cacheprovider --durations=5 --durations-min=2 "$@" "$here" || status=$?
+if [ "$status" = 124 ]; then echo "interop: not done within 300 s" >&2; fi
+exit "$status"
