@@ -221,8 +221,8 @@ impl Call {
             self.cut_playout();
         }
         let plan = answer::plan(answer, self.settings.downlink);
-        if self.awaiting_audio.is_none() && !plan.speech.is_empty() {
-            self.awaiting_audio = self.end_of_speech();
+        if !plan.speech.is_empty() {
+            self.await_audio();
         }
         for notice in plan.notices {
             self.tell(notice);
@@ -279,15 +279,16 @@ impl Call {
         }
     }
 
-    /// When the caller stopped speaking in the turn that is being answered.
-    fn end_of_speech(&self) -> Option<std::time::Instant> {
-        let turn = self
-            .turn
-            .as_ref()
-            .filter(|turn| turn.kind() == TurnKind::Speech && turn.words)?;
-        turn.final_end
-            .or_else(|| self.uplink.last_voice())
-            .map(|sample| self.uplink.wall_time(sample))
+    /// The first speech of an answer to the caller's words is about to be played: its delay is measured from their end.
+    fn await_audio(&mut self) {
+        let Some(turn) = self.turn.as_mut().filter(|turn| !turn.spoken) else {
+            return;
+        };
+        turn.spoken = true;
+        if turn.kind() == TurnKind::Speech && turn.words {
+            let end_of_speech = turn.final_end.or_else(|| self.uplink.last_voice());
+            self.awaiting_audio = end_of_speech.map(|sample| self.uplink.wall_time(sample));
+        }
     }
 
     /// The stream is over without a final answer.

@@ -1,7 +1,6 @@
 //! Whole conversations in virtual time: what happened on the left, what the call did about it on the right.
 
 use std::collections::VecDeque;
-use std::f64::consts::TAU;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -42,6 +41,7 @@ use crate::engine::media::frame::SampleRate;
 use crate::engine::media::g711;
 use crate::engine::media::testing::tone;
 use crate::engine::media::testing::tone_level;
+use crate::engine::media::testing::voice;
 
 #[test]
 fn the_greeting_is_the_first_turn_and_listening_begins_with_its_first_sample() {
@@ -275,7 +275,7 @@ fn the_tail_of_an_understood_word_is_not_sent_again() {
     let mut sim = Sim::listening();
     sim.speak_marked(secs(1.0));
     sim.run(ms(700));
-    sim.backend(2, final_words("yes", ms(950)));
+    sim.backend(2, final_words("yes", ms(1_350)));
     sim.backend(2, BackendEvent::EndOfUtterance);
     sim.answer(2, speaking("Good", secs(1.0), true));
     sim.run(secs(2.0));
@@ -504,6 +504,42 @@ fn the_latency_of_a_turn_runs_from_the_last_word_to_the_first_sample() {
 }
 
 #[test]
+fn the_latency_of_a_turn_is_told_once_however_many_answers_it_has() {
+    let mut sim = Sim::listening();
+    sim.hear_utterance(2, "book a table");
+    sim.answer(2, partial(ms(500), Cancellation::Allowed));
+    sim.run(secs(1.0));
+    sim.answer(2, speaking("Done", secs(1.0), true));
+    sim.run(secs(2.0));
+    let told = sim
+        .measures
+        .iter()
+        .filter(|measure| matches!(measure, Measure::TurnLatency(_)));
+    assert_eq!(told.count(), 1);
+}
+
+#[test]
+fn the_silence_in_which_the_agent_thought_is_not_sent_again() {
+    let mut sim = Sim::listening();
+    sim.speak(secs(1.0));
+    sim.run(ms(700));
+    let end_offset = sim.now.duration_since(sim.stream_opened) - ms(700);
+    sim.backend(2, final_words("yes", end_offset));
+    sim.backend(2, BackendEvent::EndOfUtterance);
+    sim.run(secs(3.0));
+    sim.answer(2, speaking("The legal notice", secs(2.0), false));
+    let opened = sim.opened();
+    let [TurnInput::Speech { barge_in, .. }] = opened.as_slice() else {
+        panic!("{opened:?}")
+    };
+    assert_eq!(
+        (barge_in.no_barge_in, barge_in.total),
+        (ms(2_200), ms(2_200)),
+        "a prompt and a fifth of a second"
+    );
+}
+
+#[test]
 fn a_call_ends_once_and_says_nothing_after() {
     let mut sim = Sim::new(settings());
     sim.handle(Event::LegEnded(LegEnd::HungUp));
@@ -720,13 +756,13 @@ impl Sim {
 
     /// The caller speaks for so long: something that the voice detector takes for speech.
     fn speak(&mut self, duration: Duration) {
-        let samples = voice(duration);
+        let samples = voice(SampleRate::HZ_8000.samples_in(duration) as usize);
         self.say(&samples);
     }
 
     /// Like [`Sim::speak`], and [`Sim::mark_is_in`] finds it again.
     fn speak_marked(&mut self, duration: Duration) {
-        let samples = voice(duration);
+        let samples = voice(SampleRate::HZ_8000.samples_in(duration) as usize);
         self.mark = samples[samples.len() * 2 / 3..][..400].to_vec();
         self.say(&samples);
     }
@@ -987,31 +1023,4 @@ fn tone_audio(format: AudioFormat, duration: Duration) -> Audio {
         bytes: Bytes::from(bytes),
         format: Some(format),
     }
-}
-
-/// Something like a vowel that changes: a buzz at a speaker's pitch through three moving resonances, by syllables.
-fn voice(duration: Duration) -> Vec<i16> {
-    let count = SampleRate::HZ_8000.samples_in(duration) as usize;
-    let sample = |i: usize| {
-        let t = i as f64 / 8_000.0;
-        let pitch = 120.0 + 12.0 * (TAU * 2.5 * t).sin();
-        let formants = [
-            600.0 + 200.0 * (TAU * 3.0 * t).sin(),
-            1_300.0 + 400.0 * (TAU * 2.0 * t).cos(),
-            2_500.0,
-        ];
-        let buzz: f64 = (1..28)
-            .map(|harmonic| {
-                let hertz = pitch * f64::from(harmonic);
-                let gain: f64 = formants
-                    .iter()
-                    .map(|formant| 1.0 / (1.0 + ((hertz - formant) / 90.0).powi(2)))
-                    .sum();
-                gain * (TAU * 120.0 * f64::from(harmonic) * t).sin()
-            })
-            .sum();
-        let syllable = 0.55 + 0.45 * (TAU * 4.0 * t).sin();
-        (buzz * syllable * 5_000.0).clamp(-30_000.0, 30_000.0) as i16
-    };
-    (0..count).map(sample).collect()
 }

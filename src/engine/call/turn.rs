@@ -28,6 +28,8 @@ pub(super) struct Turn {
     pub(super) final_end: Option<u64>,
     /// Whether a response has come: from then on the turn must never be sent again.
     pub(super) answered: bool,
+    /// Whether any speech has been answered, of which the first counts for the delay.
+    pub(super) spoken: bool,
     /// Whether a refused interruption has been counted.
     pub(super) refused: bool,
 }
@@ -55,6 +57,7 @@ impl Turn {
             words: false,
             final_end: None,
             answered: false,
+            spoken: false,
             refused: false,
         }
     }

@@ -1,6 +1,8 @@
-//! What tests of sound need: tones, and an ear for them.
+//! What tests of sound need: tones and an ear for them, noise, and a voice.
 
 use std::f64::consts::TAU;
+
+use crate::engine::media::g711;
 
 /// `seconds` of a sine at `hertz`, `peak` high, at `rate` samples per second.
 pub(crate) fn tone(rate: u32, hertz: f64, peak: i16, seconds: f64) -> Vec<i16> {
@@ -19,4 +21,28 @@ pub(crate) fn tone_level(rate: u32, hertz: f64, samples: &[i16]) -> f64 {
         cosine += f64::from(sample) * angle.cos();
     }
     2.0 * f64::hypot(sine, cosine) / samples.len().max(1) as f64
+}
+
+/// `count` samples of white noise, up to `peak`; always the same.
+pub(crate) fn noise(peak: i16, count: usize) -> Vec<i16> {
+    let mut state = 1_u32;
+    let mut next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        f64::from(state >> 8) / f64::from(1 << 23) - 1.0
+    };
+    (0..count)
+        .map(|_| (next() * f64::from(peak)) as i16)
+        .collect()
+}
+
+/// `count` samples at 8 kHz of speech: "I would like to book a table for two people tomorrow evening please", as flite says
+/// it, again and again.
+pub(crate) fn voice(count: usize) -> Vec<i16> {
+    let speech = include_bytes!("../../../tests/data/speech.mulaw");
+    speech
+        .iter()
+        .cycle()
+        .take(count)
+        .map(|byte| g711::decode_mulaw(*byte))
+        .collect()
 }
