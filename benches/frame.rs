@@ -56,7 +56,7 @@ fn main() {
     stage("resampling 8 to 16 kHz", || {
         up.process(frame.samples().iter().copied(), |sample| {
             black_box(sample);
-        })
+        });
     });
 
     let mut voice = VoiceDetector::new(SampleRate::HZ_8000);

@@ -110,10 +110,10 @@ impl Driver {
             match item {
                 LegInput::Audio(frame) => self.call.hear(&frame, now),
                 LegInput::Digit(digit, source) => {
-                    self.call.handle(Event::Digit(digit, source), now)
+                    self.call.handle(Event::Digit(digit, source), now);
                 }
                 LegInput::MarkReached(segment) => {
-                    self.call.handle(Event::MarkReached(segment), now)
+                    self.call.handle(Event::MarkReached(segment), now);
                 }
                 LegInput::Ended(end) => self.call.handle(Event::LegEnded(end), now),
             }

@@ -114,10 +114,10 @@ impl Default for Journal {
 fn log(notice: &Notice) {
     match notice {
         Notice::BackendFault { fault, message } => {
-            tracing::warn!(fault = fault.label(), message, "the backend failed")
+            tracing::warn!(fault = fault.label(), message, "the backend failed");
         }
         Notice::Unsupported { message } => {
-            tracing::warn!(message, "the agent asked for something unsupported")
+            tracing::warn!(message, "the agent asked for something unsupported");
         }
         Notice::BargeIn { heard_ms } => tracing::debug!(heard_ms, "barge-in"),
         Notice::TurnLatency { latency_ms } => tracing::debug!(latency_ms, "the agent answers"),

@@ -64,6 +64,10 @@ pub struct LegInfo {
 
 /// What a leg tells its call.
 #[derive(Clone, Copy, Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "frames lie in the ring itself: a box would allocate per frame"
+)]
 pub enum LegInput {
     /// Caller audio, decoded.
     Audio(Frame),
@@ -77,6 +81,10 @@ pub enum LegInput {
 
 /// What a call asks of its leg.
 #[derive(Clone, Copy, Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "frames lie in the ring itself: a box would allocate per frame"
+)]
 pub enum LegOutput {
     /// Agent audio, to be sent now.
     Audio(Frame),

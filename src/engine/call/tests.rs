@@ -54,7 +54,7 @@ fn the_greeting_is_the_first_turn_and_listening_begins_with_its_first_sample() {
 
 #[test]
 fn a_caller_who_speaks_first_is_listened_to_at_once() {
-    let mut sim = Sim::new(CallSettings {
+    let sim = Sim::new(CallSettings {
         greeting: None,
         ..settings()
     });
@@ -837,7 +837,7 @@ impl Sim {
                     self.playing_until = self.playing_until.max(self.now) + FRAME_DURATION;
                 }
                 Action::Mark(segment) if self.confirming => {
-                    self.marks.push_back((self.playing_until, segment))
+                    self.marks.push_back((self.playing_until, segment));
                 }
                 Action::Mark(_) => {}
                 Action::Clear => {
@@ -862,7 +862,7 @@ impl Sim {
                 Action::Cancel(stream) => self.cancelled.push(stream),
                 Action::Tell(notice) => self.notices.push(notice),
                 Action::Measure(Measure::TickLateness(lateness)) => {
-                    assert!(lateness.is_zero(), "late in virtual time")
+                    assert!(lateness.is_zero(), "late in virtual time");
                 }
                 Action::Measure(measure) => self.measures.push(measure),
                 Action::End(reason) => {

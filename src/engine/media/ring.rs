@@ -201,14 +201,15 @@ mod tests {
     #[tokio::test]
     async fn a_waiting_reader_is_woken_by_an_item_and_by_the_end() {
         let (mut sender, mut receiver) = ring(1);
-        let reader = tokio::spawn(async move { (receiver.recv().await, receiver.recv().await) });
-        tokio::task::yield_now().await;
-        sender.push(5).expect("room for one");
-        while sender.free() == 0 {
+        let reader = async { (receiver.recv().await, receiver.recv().await) };
+        let writer = async {
             tokio::task::yield_now().await;
-        }
-        drop(sender);
-        assert_eq!(reader.await.expect("no panic"), (Some(5), None));
+            sender.push(5).expect("room for one");
+            tokio::task::yield_now().await;
+            drop(sender);
+        };
+        let (read, ()) = tokio::join!(reader, writer);
+        assert_eq!(read, (Some(5), None));
     }
 
     #[test]

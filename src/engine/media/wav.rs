@@ -50,9 +50,8 @@ pub fn parse(bytes: &[u8]) -> Result<Wav, WavError> {
         let body = at + 8;
         match &header[..4] {
             b"fmt " => {
-                format = Some(parse_format(
-                    bytes.get(body..body + 16).ok_or(WavError::Incomplete)?,
-                )?)
+                let fmt = bytes.get(body..body + 16).ok_or(WavError::Incomplete)?;
+                format = Some(parse_format(fmt)?);
             }
             b"data" => {
                 let format = format.ok_or(WavError::Incomplete)?;
