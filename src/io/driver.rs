@@ -37,7 +37,7 @@ const BACKEND_EVENTS: usize = 64;
 const IDLE: Duration = Duration::from_secs(1);
 
 /// Everything a driver holds for one call.
-pub struct Driver {
+struct Driver {
     call: Call,
     leg: Leg,
     session: Box<dyn Session>,
@@ -70,7 +70,10 @@ pub async fn drive(
             return reason;
         }
         let deadline = driver.call.deadline().unwrap_or_else(|| now() + IDLE);
-        timer.as_mut().reset(deadline.into());
+        // A timer that rings early does no harm, and to leave it alone is cheaper than to move it with every frame.
+        if timer.is_elapsed() || deadline < timer.deadline().into_std() {
+            timer.as_mut().reset(deadline.into());
+        }
         tokio::select! {
             biased;
             // 1. Orders from outside are rare and final.
@@ -82,6 +85,8 @@ pub async fn drive(
             // 4. The caller's audio, which is buffered twice over.
             item = driver.leg.input.recv() => driver.on_leg(item),
         }
+        // Audio that is here must be heard before the clock finds it missing.
+        driver.take_waiting();
         driver.call.tick(now());
     }
 }
@@ -99,30 +104,28 @@ impl Driver {
         self.call.handle(Event::Backend(stream, event), now());
     }
 
-    fn on_leg(&mut self, first: Option<LegInput>) {
+    fn on_leg(&mut self, item: Option<LegInput>) {
         let now = now();
-        let mut next = first;
-        if next.is_none() {
-            self.call.handle(Event::LegEnded(LegEnd::Lost), now);
-        }
-        let mut bound = LEG_BOUND;
-        while let Some(item) = next {
-            match item {
-                LegInput::Audio(frame) => self.call.hear(&frame, now),
-                LegInput::Digit(digit, source) => {
-                    self.call.handle(Event::Digit(digit, source), now);
-                }
-                LegInput::MarkReached(segment) => {
-                    self.call.handle(Event::MarkReached(segment), now);
-                }
-                LegInput::Ended(end) => self.call.handle(Event::LegEnded(end), now),
+        match item {
+            Some(LegInput::Audio(frame)) => self.call.hear(&frame, now),
+            Some(LegInput::Digit(digit, source)) => {
+                self.call.handle(Event::Digit(digit, source), now);
             }
-            bound -= 1;
-            next = if bound > 0 {
-                self.leg.input.pop()
-            } else {
-                None
+            Some(LegInput::MarkReached(segment)) => {
+                self.call.handle(Event::MarkReached(segment), now);
+            }
+            Some(LegInput::Ended(end)) => self.call.handle(Event::LegEnded(end), now),
+            None => self.call.handle(Event::LegEnded(LegEnd::Lost), now),
+        }
+    }
+
+    /// Takes what else the leg has brought.
+    fn take_waiting(&mut self) {
+        for _ in 0..LEG_BOUND {
+            let Some(item) = self.leg.input.pop() else {
+                return;
             };
+            self.on_leg(Some(item));
         }
     }
 

@@ -4,10 +4,12 @@
 //! first scrape on. The engine returns numbers ([`Measure`]); [`record`] turns them into series.
 
 use std::fmt::Write as _;
+use std::sync::OnceLock;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use metrics::Histogram;
 use metrics::Unit;
 use metrics::counter;
 use metrics::describe_counter;
@@ -296,10 +298,16 @@ pub fn record(measure: &Measure) {
         Measure::BargeInRefused => counter!(BARGE_INS, "outcome" => "refused").increment(1),
         Measure::Unheard(duration) => UNHEARD_SECONDS.add(*duration),
         Measure::AudioDropped(direction, duration) => audio_dropped(*direction, *duration),
-        Measure::TickLateness(lateness) => histogram!(TICK_LATENESS).record(lateness.as_secs_f64()),
+        Measure::TickLateness(lateness) => tick_lateness().record(lateness.as_secs_f64()),
         Measure::Digit(source) => counter!(DIGITS, "source" => source_label(*source)).increment(1),
         Measure::Segment(outcome) => counter!(SEGMENTS, "outcome" => outcome.label()).increment(1),
     }
+}
+
+/// The one histogram that every frame touches: looked up once, for a look-up takes a lock.
+fn tick_lateness() -> &'static Histogram {
+    static HANDLE: OnceLock<Histogram> = OnceLock::new();
+    HANDLE.get_or_init(|| histogram!(TICK_LATENESS))
 }
 
 /// Audio was thrown away because a queue was full.
