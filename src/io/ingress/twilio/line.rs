@@ -24,7 +24,6 @@ use tracing::info;
 use super::Timings;
 use super::ending::Ending;
 use super::ending::next_text;
-use super::measure;
 use super::messages::Incoming;
 use super::messages::Message;
 use super::messages::Writer;
@@ -34,11 +33,13 @@ use super::uplink::Uplink;
 use crate::engine::call::event::Digit;
 use crate::engine::call::event::DigitSource;
 use crate::engine::call::event::SegmentId;
+use crate::engine::call::notice::Direction;
 use crate::engine::media::frame::MAX_FRAME_SAMPLES;
 use crate::engine::media::g711;
 use crate::io::leg::LegInput;
 use crate::io::leg::LegOutput;
 use crate::io::leg::LegPort;
+use crate::io::metrics;
 
 /// Messages taken from the peer in one turn, so that a flood does not keep our own audio waiting.
 const READ_BOUND: usize = 16;
@@ -89,21 +90,22 @@ struct Line<'a> {
 impl Line<'_> {
     /// Moves everything that can move, in this order, each by a bounded amount.
     fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<Ending> {
-        // 1. The clock, first: nothing that a peer sends may put off the moment at which it counts as dead.
-        if let Poll::Ready(ending) = self.poll_alarm(cx) {
-            return Poll::Ready(ending);
-        }
-        // 2. The caller: what they say may make what we are about to write obsolete.
+        // 1. The caller: what they say may make what we are about to write obsolete.
         let more_to_read = match self.poll_read(cx) {
             Ok(more) => more,
             Err(ending) => return Poll::Ready(ending),
         };
-        // 3. The call's output, into the websocket's buffer and out. Not before the last lot has left: what has to wait
+        // 2. The call's output, into the websocket's buffer and out. Not before the last lot has left: what has to wait
         //    waits in the ring, which is bounded and counts.
         let more_to_write = match self.poll_write(cx) {
             Ok(more) => more,
             Err(ending) => return Poll::Ready(ending),
         };
+        // 3. The clock, last: after a stall of ours the peer's answer may have been waiting all the time, and is no
+        //    silence. Since the steps before are bounded, no flood keeps the clock from being looked at.
+        if let Poll::Ready(ending) = self.poll_alarm(cx) {
+            return Poll::Ready(ending);
+        }
         if more_to_read || more_to_write {
             // A bound was reached: let other tasks run, then go on.
             cx.waker().wake_by_ref();
@@ -122,15 +124,19 @@ impl Line<'_> {
             }
             if now >= self.last_heard + self.timings.ping_after && !self.pinged {
                 self.pinged = true;
-                if let Err(ending) = self.queue(Frame::Ping(Bytes::new())) {
+                let asked = self.queue(Frame::Ping(Bytes::new()));
+                if let Err(ending) = asked.and_then(|()| self.poll_flushed(cx)) {
                     return Poll::Ready(ending);
                 }
             }
-            let patience = match self.pinged {
-                true => self.timings.lost_after,
-                false => self.timings.ping_after,
+            let next = match self.pinged {
+                // An answer puts the loss off; so look again soon, for the next question to be in time.
+                true => {
+                    (self.last_heard + self.timings.lost_after).min(now + self.timings.ping_after)
+                }
+                false => self.last_heard + self.timings.ping_after,
             };
-            let next = self.write_deadline().min(self.last_heard + patience);
+            let next = next.min(self.write_deadline());
             self.alarm.as_mut().reset(next);
         }
         Poll::Pending
@@ -175,7 +181,7 @@ impl Line<'_> {
                 let port = &mut self.port;
                 let taken = self.uplink.media(&media, |frame| {
                     if !port.push_audio(frame) {
-                        measure::uplink_dropped(frame.duration());
+                        metrics::audio_dropped(Direction::Uplink, frame.duration());
                     }
                 });
                 taken.map_err(Ending::Refused)

@@ -1,27 +1,33 @@
-//! The numbers of this ingress, each behind one function.
+//! The numbers of this ingress alone, each behind one function. What all ingresses count is in [`crate::io::metrics`].
 
-use std::time::Duration;
+use metrics::counter;
+use metrics::describe_counter;
 
 use super::refused::Refused;
 
-/// Requests and streams turned away, by reason.
-pub const REFUSED_TOTAL: &str = "tandem_twilio_refused_total";
-/// Audio for which there was no room, by direction.
-pub const AUDIO_DROPPED_SECONDS_TOTAL: &str = "tandem_audio_dropped_seconds_total";
-/// Places where Twilio's numbering skipped or went back.
-pub const SEQUENCE_GAPS_TOTAL: &str = "tandem_twilio_sequence_gaps_total";
+const REFUSED: &str = "tandem_twilio_refused_total";
+const SEQUENCE_GAPS: &str = "tandem_twilio_sequence_gaps_total";
 
-pub(super) fn refused(reason: Refused) {
-    metrics::counter!(REFUSED_TOTAL, "reason" => reason.label()).increment(1);
+/// Declares them and touches every series, so that each is there from the first scrape on.
+pub(super) fn describe() {
+    describe_counter!(
+        REFUSED,
+        "Requests and media streams from Twilio that were turned away"
+    );
+    describe_counter!(
+        SEQUENCE_GAPS,
+        "Places where the numbering of a media stream skipped or went back"
+    );
+    for reason in Refused::ALL {
+        counter!(REFUSED, "reason" => reason.label()).increment(0);
+    }
+    counter!(SEQUENCE_GAPS).increment(0);
 }
 
-/// Caller audio that the call did not take. A gauge to the `metrics` crate, whose counters hold whole numbers only; it
-/// never goes down.
-pub(super) fn uplink_dropped(duration: Duration) {
-    metrics::gauge!(AUDIO_DROPPED_SECONDS_TOTAL, "direction" => "uplink")
-        .increment(duration.as_secs_f64());
+pub(super) fn refused(reason: Refused) {
+    counter!(REFUSED, "reason" => reason.label()).increment(1);
 }
 
 pub(super) fn sequence_gap() {
-    metrics::counter!(SEQUENCE_GAPS_TOTAL).increment(1);
+    counter!(SEQUENCE_GAPS).increment(1);
 }

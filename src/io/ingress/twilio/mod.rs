@@ -97,8 +97,10 @@ pub struct TwilioIngress {
     pub timings: Timings,
 }
 
-/// The three routes: `POST /twilio/voice`, `GET /twilio/media`, `POST /twilio/action`.
+/// The three routes: `POST /twilio/voice`, `GET /twilio/media`, `POST /twilio/action`. Call it after the metrics' recorder
+/// is installed, so that this ingress's series are there from the start.
 pub fn routes(ingress: TwilioIngress) -> Router {
+    measure::describe();
     let tokens = Tokens::new(ingress.timings.token_life, token::CAPACITY);
     let shared = Arc::new(Shared {
         ingress,
