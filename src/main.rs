@@ -123,8 +123,8 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         filter,
         started: started.clone(),
     };
-    let admin_listener = Listener::bind(config.admin.listen).await?;
-    let public_listener = Listener::bind(config.http.listen).await?;
+    let admin_listener = Listener::bind(config.admin.listen)?;
+    let public_listener = Listener::bind(config.http.listen)?;
     let (admin_address, public_address) = (admin_listener.address()?, public_listener.address()?);
     let public = twilio::routes(TwilioIngress {
         public_url: public_url(&config, public_address),

@@ -8,7 +8,14 @@ use anyhow::Context as _;
 use axum::Router;
 use axum::serve::ListenerExt as _;
 use tokio::net::TcpListener;
+use tokio::net::TcpSocket;
 use tokio_util::sync::CancellationToken;
+
+/// What the kernel may hold for a peer that does not read: eight seconds of speech as Twilio takes it. With its default of
+/// megabytes, a peer that is gone would take minutes of audio before we notice.
+const SEND_BUFFER_BYTES: u32 = 64 * 1024;
+/// Connections that wait to be accepted, as the standard library has it.
+const BACKLOG: u32 = 1024;
 
 /// A listener that is bound, so that a port in use is found before the gateway says that it is ready.
 pub struct Listener(TcpListener);
@@ -18,10 +25,8 @@ impl Listener {
     ///
     /// # Errors
     /// If it is in use or not ours.
-    pub async fn bind(address: SocketAddr) -> anyhow::Result<Self> {
-        let listener = TcpListener::bind(address)
-            .await
-            .with_context(|| format!("cannot listen on {address}"))?;
+    pub fn bind(address: SocketAddr) -> anyhow::Result<Self> {
+        let listener = listen(address).with_context(|| format!("cannot listen on {address}"))?;
         Ok(Self(listener))
     }
 
@@ -49,4 +54,16 @@ impl Listener {
             .await?;
         Ok(())
     }
+}
+
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
+        SocketAddr::V6(_) => TcpSocket::new_v6(),
+    }?;
+    socket.set_reuseaddr(true)?;
+    // Accepted connections inherit it.
+    socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }

@@ -40,6 +40,8 @@ use crate::io::leg::LegInput;
 use crate::io::leg::LegOutput;
 use crate::io::leg::LegPort;
 use crate::io::metrics;
+use crate::io::metrics::Alive;
+use crate::io::metrics::Object;
 
 /// Messages taken from the peer in one turn, so that a flood does not keep our own audio waiting.
 const READ_BOUND: usize = 16;
@@ -48,6 +50,7 @@ const WRITE_BOUND: usize = 16;
 
 /// Carries a leg to its end and tells the call.
 pub(super) async fn carry(socket: &mut WebSocket, started: Started, timings: Timings) -> Ending {
+    let _alive = Alive::new(Object::Leg);
     info!(stream_sid = started.stream_sid, "stream started");
     let now = Instant::now();
     let mut line = Line {
