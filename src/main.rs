@@ -34,6 +34,10 @@ const BAD_CONFIGURATION: u8 = 2;
 /// How often histograms are summed up; without it they grow for ever.
 const METRICS_UPKEEP: Duration = Duration::from_secs(5);
 
+/// How long the listeners outlive the last call of a drain: Twilio asks what comes next only after the stream has closed,
+/// and a caller who is to be transferred must not meet a closed door.
+const LINGER: Duration = Duration::from_secs(3);
+
 /// A real-time voice gateway: telephone, browser and Twilio calls to Dialogflow agents, full duplex.
 #[derive(Parser)]
 #[command(version)]
@@ -148,7 +152,11 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     tracing::info!(%public_address, %admin_address, version = env!("CARGO_PKG_VERSION"), "tandem is ready");
 
     wait_for_stop_signal().await?;
+    let had_calls = !calls.list().is_empty();
     drain(&calls, config.drain.timeout).await?;
+    if had_calls {
+        tokio::time::sleep(LINGER).await;
+    }
     stopped.cancel();
     // Watchers of calls that have ended are still connected; nobody waits for them.
     let goodbye = async {

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 /// For each place, the paths in this crate (after `crate::` or `tandem::`) that it may name. The longest place that
 /// fits a file is its own.
-const MAY_NAME: [(&str, &[&str]); 17] = [
+const MAY_NAME: [(&str, &[&str]); 18] = [
     ("main.rs", &["config", "io", "local_agent"]),
     ("lib.rs", &[]),
     ("config", &["config", "io::leg"]),
@@ -21,6 +21,7 @@ const MAY_NAME: [(&str, &[&str]); 17] = [
     ("io/metrics.rs", &["engine", "io::leg"]),
     ("io/telemetry.rs", &["config"]),
     ("io/journal.rs", &["engine"]),
+    ("io/transfers.rs", &[]),
     (
         "io/agents.rs",
         &["config", "engine", "io::backend", "io::leg"],
@@ -48,6 +49,7 @@ const MAY_NAME: [(&str, &[&str]); 17] = [
             "io::leg",
             "io::metrics",
             "io::telemetry",
+            "io::transfers",
         ],
     ),
     (

@@ -315,10 +315,15 @@ mod tests {
 
     #[test]
     fn the_shipped_scenarios_are_scenarios() {
-        assert!(matches!(
-            Scenario::parse(include_str!("../scenarios/demo.toml")),
-            Ok(Scenario::Dialogue(_))
-        ));
+        for dialogue in [
+            include_str!("../scenarios/demo.toml"),
+            include_str!("../scenarios/ten-turns.toml"),
+        ] {
+            assert!(matches!(
+                Scenario::parse(dialogue),
+                Ok(Scenario::Dialogue(_))
+            ));
+        }
         assert!(matches!(
             Scenario::parse(include_str!("../scenarios/twilio-200.toml")),
             Ok(Scenario::Load(_))

@@ -30,7 +30,9 @@ use crate::engine::call::end::EndReason;
 use crate::io::agents::ConfiguredAgent;
 use crate::io::backend::SessionStart;
 use crate::io::driver;
+use crate::io::driver::Outcome;
 use crate::io::ingress::Admission;
+use crate::io::ingress::AfterCall;
 use crate::io::ingress::Exchange;
 use crate::io::ingress::Refusal;
 use crate::io::journal::Journal;
@@ -42,6 +44,7 @@ use crate::io::metrics::Alive;
 use crate::io::metrics::Object;
 use crate::io::metrics::Refused;
 use crate::io::telemetry::PhoneNumber;
+use crate::io::transfers::Transfers;
 
 /// The registry of calls. Clones share it.
 #[derive(Clone)]
@@ -63,6 +66,7 @@ struct Table {
     /// Admitted calls, connected or not.
     admitted: usize,
     connected: HashMap<Uuid, Entry>,
+    transfers: Transfers,
 }
 
 struct Entry {
@@ -219,13 +223,24 @@ impl Calls {
                 route = place.route.name, agent = place.route.agent, "a call begins"
             );
             let call = driver::drive(leg, settings, session, journal.clone(), stopped);
-            let reason = AssertUnwindSafe(call)
+            let Outcome {
+                reason,
+                transfer_to,
+            } = AssertUnwindSafe(call)
                 .catch_unwind()
                 .await
                 .unwrap_or_else(|_| {
                     tracing::error!("the call's task panicked");
-                    EndReason::InternalError
+                    Outcome {
+                        reason: EndReason::InternalError,
+                        transfer_to: None,
+                    }
                 });
+            if let Some(number) = transfer_to
+                && !calls.table().transfers.add(info.external_id, number)
+            {
+                tracing::warn!("the agent asks for a transfer to what is no telephone number");
+            }
             journal.end(reason);
             let lasted = began.elapsed();
             tracing::info!(
@@ -324,6 +339,11 @@ impl Calls {
 impl Exchange for Calls {
     fn accepting(&self) -> bool {
         self.has_room()
+    }
+
+    fn after_call(&self, _: IngressKind, external_id: &str) -> AfterCall {
+        let number = self.table().transfers.take(external_id);
+        number.map_or(AfterCall::HangUp, AfterCall::Dial)
     }
 
     fn admit(&self, info: &LegInfo) -> Result<Box<dyn Admission>, Refusal> {

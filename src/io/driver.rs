@@ -18,6 +18,7 @@ use crate::engine::call::event::Event;
 use crate::engine::call::event::LegEnd;
 use crate::engine::call::event::StreamId;
 use crate::engine::call::notice::Direction;
+use crate::engine::call::notice::Notice;
 use crate::engine::call::settings::CallSettings;
 use crate::engine::media::frame::FRAME_DURATION;
 use crate::io::backend::Session;
@@ -44,6 +45,16 @@ struct Driver {
     streams: Vec<(StreamId, TurnStream)>,
     events: mpsc::Sender<(StreamId, BackendEvent)>,
     journal: Journal,
+    transfer_to: Option<String>,
+}
+
+/// How a call went.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// Why it ended.
+    pub reason: EndReason,
+    /// The number to which the agent wants the caller transferred.
+    pub transfer_to: Option<String>,
 }
 
 /// Runs a call to its end. `stop` ends it from outside.
@@ -53,7 +64,7 @@ pub async fn drive(
     session: Box<dyn Session>,
     journal: Journal,
     mut stop: mpsc::Receiver<EndReason>,
-) -> EndReason {
+) -> Outcome {
     let (events, mut backend) = mpsc::channel(BACKEND_EVENTS);
     let call = Call::new(settings, now());
     let mut driver = Driver {
@@ -63,11 +74,18 @@ pub async fn drive(
         streams: Vec::new(),
         events,
         journal,
+        transfer_to: None,
     };
     let mut timer = pin!(sleep_until(tokio::time::Instant::now()));
     loop {
         if let Some(reason) = driver.act() {
-            return reason;
+            let transfer_to = driver
+                .transfer_to
+                .filter(|_| reason == EndReason::Transferred);
+            return Outcome {
+                reason,
+                transfer_to,
+            };
         }
         let deadline = driver.call.deadline().unwrap_or_else(|| now() + IDLE);
         // A timer that rings early does no harm, and to leave it alone is cheaper than to move it with every frame.
@@ -154,7 +172,12 @@ impl Driver {
                     }
                 }
                 Action::Cancel(stream) => self.streams.retain(|(id, _)| *id != stream),
-                Action::Tell(notice) => self.journal.write(notice),
+                Action::Tell(notice) => {
+                    if let Notice::Transfer { to: Some(to), .. } = &notice {
+                        self.transfer_to = Some(to.clone());
+                    }
+                    self.journal.write(notice);
+                }
                 Action::Measure(measure) => metrics::record(&measure),
                 Action::End(reason) => {
                     send(&mut self.leg, LegOutput::HangUp);

@@ -14,3 +14,4 @@ pub mod journal;
 pub mod leg;
 pub mod metrics;
 pub mod telemetry;
+pub mod transfers;

@@ -70,9 +70,16 @@ impl VoiceDetector {
         self.active
     }
 
-    /// Listens to the next samples.
+    /// Listens to the next samples, best a frame at a time.
     pub fn hear(&mut self, samples: &[i16]) -> Heard {
         let mut heard = Heard::default();
+        // Most of a call is silence, and the detector costs more than all the rest of a frame together.
+        if level_dbfs(samples) <= AUDIBLE_DBFS {
+            self.pending.clear();
+            self.block.clear();
+            self.count(false);
+            return heard;
+        }
         for &sample in samples {
             if self.upsampler.is_none() {
                 self.take(sample, &mut heard);
@@ -111,13 +118,17 @@ impl VoiceDetector {
         self.block.drain(..BLOCK);
         heard.maybe_voice |=
             level > LOUD_DBFS || (probability >= MAYBE_VOICE && level > AUDIBLE_DBFS);
-        if probability >= VOICE {
-            heard.voice = true;
+        heard.voice |= probability >= VOICE;
+        self.count(probability >= VOICE);
+    }
+
+    fn count(&mut self, voiced: bool) {
+        if voiced {
             self.voiced += 1;
             self.unvoiced = 0;
             self.active |= self.voiced >= ONSET_BLOCKS;
         } else {
-            self.unvoiced += 1;
+            self.unvoiced = self.unvoiced.saturating_add(1);
             self.voiced = 0;
             self.active &= self.unvoiced < HANG_BLOCKS;
         }
@@ -130,7 +141,7 @@ fn level_dbfs(block: &[i16]) -> f32 {
         .iter()
         .map(|sample| sample.to_sample::<f32>().powi(2))
         .sum();
-    10.0 * (power / block.len() as f32).max(1e-10).log10()
+    10.0 * (power / block.len().max(1) as f32).max(1e-10).log10()
 }
 
 #[cfg(test)]
@@ -178,7 +189,9 @@ mod tests {
         let mut detector = VoiceDetector::new(SampleRate::HZ_8000);
         detector.hear(&voice(8_000));
         assert!(detector.is_active());
-        detector.hear(&[0; 4_000]);
+        for _ in 0..25 {
+            detector.hear(&[0; 160]);
+        }
         assert!(!detector.is_active());
         assert_eq!(detector.hear(&[0; 8_000]), Heard::default());
     }

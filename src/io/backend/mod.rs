@@ -10,6 +10,7 @@ pub mod endpoint;
 pub mod pool;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
@@ -23,8 +24,8 @@ use crate::engine::media::codec::Encoding;
 use crate::engine::media::frame::SampleRate;
 use crate::engine::media::ring;
 
-/// Bytes on the way to one backend stream: 2 s of 16 kHz linear PCM, four times that of mu-law.
-pub const UPLINK_CAPACITY_BYTES: usize = 64_000;
+/// Caller audio on the way to one backend stream: what a connection may stall for before audio is lost to it.
+pub const UPLINK_CAPACITY: Duration = Duration::from_secs(2);
 
 /// What a backend should know of a new conversation.
 #[derive(Clone, Debug)]

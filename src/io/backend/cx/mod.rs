@@ -26,7 +26,7 @@ use crate::io::backend::Backend;
 use crate::io::backend::Session;
 use crate::io::backend::SessionStart;
 use crate::io::backend::TurnStream;
-use crate::io::backend::UPLINK_CAPACITY_BYTES;
+use crate::io::backend::UPLINK_CAPACITY;
 use crate::io::backend::auth;
 use crate::io::backend::auth::Auth;
 use crate::io::backend::auth::AuthError;
@@ -159,8 +159,10 @@ impl Session for CxSession {
         events: mpsc::Sender<(StreamId, BackendEvent)>,
     ) -> TurnStream {
         let (audio, uplink) = match &turn.input {
-            TurnInput::Speech { .. } => {
-                let (sender, receiver) = ring::ring(UPLINK_CAPACITY_BYTES);
+            TurnInput::Speech { format, .. } => {
+                let samples = format.rate.samples_in(UPLINK_CAPACITY) as usize;
+                let bytes = samples * format.encoding.bytes_per_sample();
+                let (sender, receiver) = ring::ring(bytes);
                 (Some(sender), Some(receiver))
             }
             TurnInput::Text(_)
