@@ -1,7 +1,7 @@
 //! `tandem-load`: a telephone in a terminal, and a load.
 //!
 //! One call is a [`handset`] (pure: what is said, what is heard, what a listener would note) and a [`dialogue`] (pure: what to do when),
-//! turned by [`call`] with the clock, a [`line`] to the gateway and the gateway's own news from [`admin`]. A [`load`] is many such calls.
+//! turned by [`call`] with the clock, a [`mod@line`] to the gateway and the gateway's own news from [`admin`]. A [`load`] is many such calls.
 //! The program knows the gateway from outside only: by its protocols and its admin listener.
 
 mod scenario;
@@ -129,7 +129,7 @@ struct CallArgs {
     /// Connect to TARGET's host, whatever host the gateway's TwiML names.
     #[arg(long)]
     direct: bool,
-    /// The gateway's own public URL (https://voice.example.com), where it is not TARGET's: signatures are made for it.
+    /// The gateway's own public URL (`https://voice.example.com`), where it is not TARGET's: signatures are made for it.
     #[arg(long, value_name = "URL")]
     public_url: Option<Url>,
     /// Put a noise floor under the caller, as a live line has.

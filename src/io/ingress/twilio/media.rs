@@ -1,6 +1,6 @@
 //! The media websocket as a whole: handshake, `start`, the leg, goodbye.
 //!
-//! One task per websocket. [`start`] turns a handshake into a leg, [`line`] carries the leg to its [`ending`].
+//! One task per websocket. [`start`] turns a handshake into a leg, [`mod@line`] carries the leg to its [`super::ending`].
 
 use std::future::poll_fn;
 use std::pin::Pin;
