@@ -30,7 +30,7 @@ run: build
 
 test: setup lint check-proto
 	@if cargo nextest --version >/dev/null 2>&1; then \
-		cargo nextest run --workspace && cargo test --workspace --doc -q; \
+		cargo nextest run --workspace --no-fail-fast && cargo test --workspace --doc -q; \
 	else \
 		cargo test --workspace; \
 	fi
