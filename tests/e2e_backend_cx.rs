@@ -314,8 +314,10 @@ async fn a_stream_that_finds_no_place_is_unavailable_in_time_and_a_silent_one_th
     let began = Instant::now();
     let mut silent = call.open(1, speech());
     // The first stream takes the place before the second asks for it.
-    push_all(silent.audio.as_mut().expect("a spoken turn"), &[0xff; 800]).await;
-    while silent.audio.as_ref().expect("a spoken turn").free() < 64_000 {
+    let audio = silent.audio.as_mut().expect("a spoken turn");
+    let room = audio.free();
+    push_all(audio, &[0xff; 800]).await;
+    while audio.free() < room {
         tokio::task::yield_now().await;
     }
     let _crowded_out = call.open(2, speech());

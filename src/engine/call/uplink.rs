@@ -23,8 +23,8 @@ const HISTORY: Duration = Duration::from_secs(30);
 const LATE: Duration = Duration::from_millis(200);
 /// How far audio may be ahead of wall time before silent frames are left out.
 const AHEAD: Duration = Duration::from_millis(100);
-/// Kept before the first voice of a stretch that is sent again, so that its first consonant is whole.
-const PRE_ROLL: Duration = Duration::from_millis(300);
+/// Kept before the first voice of a stretch that is sent again: a soft beginning is found late.
+const PRE_ROLL: Duration = Duration::from_millis(500);
 /// Voice that goes on this long after the end of understood speech is still its tail.
 const TAIL: Duration = Duration::from_millis(400);
 /// Kept when there was no voice at all: the syllable that is just beginning.
