@@ -1,6 +1,7 @@
 //! Every call: who is let in, who is in, and how everybody leaves.
 //!
-//! Ingresses come with their calls to the [`Exchange`], which this is. Each call runs in a task of its own, so that a panic ends one call and not the process.
+//! Ingresses come with their calls to the [`Exchange`], which this is. Each call runs in a task of its own, so that a
+//! panic ends one call and not the process.
 
 use std::collections::BTreeMap;
 use std::collections::HashMap;

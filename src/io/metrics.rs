@@ -297,7 +297,6 @@ pub fn record(measure: &Measure) {
         }
         Measure::BargeInRefused => counter!(BARGE_INS, "outcome" => "refused").increment(1),
         Measure::Unheard(duration) => UNHEARD_SECONDS.add(*duration),
-        Measure::AudioDropped(direction, duration) => audio_dropped(*direction, *duration),
         Measure::TickLateness(lateness) => tick_lateness().record(lateness.as_secs_f64()),
         Measure::Digit(source) => counter!(DIGITS, "source" => source_label(*source)).increment(1),
         Measure::Segment(outcome) => counter!(SEGMENTS, "outcome" => outcome.label()).increment(1),

@@ -6,10 +6,10 @@ use bytes::Bytes;
 
 use crate::engine::call::end::EndReason;
 use crate::engine::call::event::Answer;
-use crate::engine::call::event::Audio;
 use crate::engine::call::event::Cancellation;
 use crate::engine::call::event::Message;
 use crate::engine::call::event::MixedContent;
+use crate::engine::call::event::MixedSegment;
 use crate::engine::call::notice::Notice;
 use crate::engine::call::playout::Speech;
 use crate::engine::media::codec::AudioFormat;
@@ -101,13 +101,7 @@ fn speech(answer: &Answer, asked: AudioFormat, notices: &mut Vec<Notice>) -> Vec
     let mut speech = Vec::with_capacity(pieces.len());
     for (bytes, flag) in pieces {
         interruptible |= flag;
-        match samples(
-            &Audio {
-                bytes,
-                format: Some(format),
-            },
-            asked,
-        ) {
+        match samples(&bytes, format) {
             Ok((bytes, format)) if !bytes.is_empty() => {
                 speech.push(Speech {
                     bytes,
@@ -125,7 +119,7 @@ fn speech(answer: &Answer, asked: AudioFormat, notices: &mut Vec<Notice>) -> Vec
     speech
 }
 
-fn mixed_audio(message: &Message) -> Option<&Vec<crate::engine::call::event::MixedSegment>> {
+fn mixed_audio(message: &Message) -> Option<&Vec<MixedSegment>> {
     if let Message::MixedAudio(segments) = message {
         Some(segments)
     } else {
@@ -149,13 +143,13 @@ fn is_interruptible(answer: &Answer) -> bool {
 }
 
 /// The samples of a blob and how they are written: a RIFF header, in whatever encoding was asked for, is believed
-/// before the agent's word (facts §7.2).
-fn samples(audio: &Audio, asked: AudioFormat) -> Result<(Bytes, AudioFormat), wav::WavError> {
-    let (bytes, format) = if wav::looks_like_wav(&audio.bytes) {
-        let wav = wav::parse(&audio.bytes)?;
-        (audio.bytes.slice(wav.data), wav.format)
+/// before the agent's word, `told` (facts §7.2).
+fn samples(blob: &Bytes, told: AudioFormat) -> Result<(Bytes, AudioFormat), wav::WavError> {
+    let (bytes, format) = if wav::looks_like_wav(blob) {
+        let wav = wav::parse(blob)?;
+        (blob.slice(wav.data), wav.format)
     } else {
-        (audio.bytes.clone(), audio.format.unwrap_or(asked))
+        (blob.clone(), told)
     };
     let longest =
         format.rate.samples_in(LONGEST_SPEECH) as usize * format.encoding.bytes_per_sample();

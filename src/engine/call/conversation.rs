@@ -303,10 +303,8 @@ impl Call {
         self.timers.stop(Timer::NoInput);
         self.timers.stop(Timer::StreamCeiling);
         self.measure(Measure::Turn(turn.kind(), TurnResult::Failed));
-        let fed = self
-            .uplink
-            .close_feed()
-            .or_else(|| self.uplink.fed_or_last());
+        self.uplink.close_feed();
+        let fed = self.uplink.fed_or_last();
         let delay = self.failures.retry_after(&fault);
         self.tell(Notice::BackendFault {
             fault: fault.kind,

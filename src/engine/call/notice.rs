@@ -199,8 +199,6 @@ pub enum Measure {
     BargeInRefused,
     /// Caller audio that no stream ever got, though the agent should have been listening.
     Unheard(Duration),
-    /// Audio thrown away because something was full.
-    AudioDropped(Direction, Duration),
     /// How late a tick of the playout was.
     TickLateness(Duration),
     /// A digit was taken.

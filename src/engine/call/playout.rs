@@ -230,31 +230,26 @@ impl Playout {
         let confirm = self
             .sent
             .front()
-            .map(|sent| self.confirmation_deadline(sent));
+            .map(|sent| sent.ends + self.confirmation_grace());
         match (send, confirm) {
             (Some(send), Some(confirm)) => Some(send.min(confirm)),
             (send, confirm) => send.or(confirm),
         }
     }
 
-    fn confirmation_deadline(&self, sent: &Sent) -> Instant {
+    /// How long after its nominal end a segment is over without a mark.
+    const fn confirmation_grace(&self) -> Duration {
         if self.leg.confirms_playout {
-            sent.ends + CONFIRMATION_GRACE
+            CONFIRMATION_GRACE
         } else {
-            sent.ends
+            Duration::ZERO
         }
     }
 
     /// Does the next thing that is due.
     pub(super) fn step(&mut self, now: Instant) -> Option<Step> {
-        if let Some(sent) = self.sent.pop_front_if(|sent| {
-            let grace = if self.leg.confirms_playout {
-                CONFIRMATION_GRACE
-            } else {
-                Duration::ZERO
-            };
-            sent.ends + grace <= now
-        }) {
+        let grace = self.confirmation_grace();
+        if let Some(sent) = self.sent.pop_front_if(|sent| sent.ends + grace <= now) {
             let outcome = if self.leg.confirms_playout {
                 SegmentOutcome::Unknown
             } else {

@@ -176,14 +176,10 @@ impl Uplink {
         }
     }
 
-    /// Stops feeding; returns where the stream began and how far it got.
-    pub(super) fn close_feed(&mut self) -> Option<Fed> {
-        let feed = self.feed.take()?;
-        self.last_fed = Some(Fed {
-            begin: feed.begin,
-            end: feed.next,
-        });
-        self.last_fed
+    /// Stops feeding; what the stream was given stays known until the next one ends.
+    pub(super) fn close_feed(&mut self) {
+        self.last_fed = self.fed_or_last();
+        self.feed = None;
     }
 
     /// Where the stream that is being fed, or else the last one, began and how far it got.
