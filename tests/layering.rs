@@ -9,12 +9,17 @@ use std::path::PathBuf;
 
 /// For each place, the paths in this crate (after `crate::` or `tandem::`) that it may name. The longest place that
 /// fits a file is its own.
-const MAY_NAME: [(&str, &[&str]); 18] = [
+const MAY_NAME: [(&str, &[&str]); 20] = [
     ("main.rs", &["config", "io", "local_agent"]),
     ("lib.rs", &[]),
     ("config", &["config", "io::leg"]),
     ("engine", &["engine"]),
     ("engine/media", &["engine::media"]),
+    ("engine/rtp", &["engine::media", "engine::rtp"]),
+    (
+        "engine/sdp",
+        &["engine::media", "engine::rtp", "engine::sdp"],
+    ),
     ("engine/call", &["engine::call", "engine::media"]),
     ("io", &[]),
     ("io/leg.rs", &["engine"]),

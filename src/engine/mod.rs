@@ -5,8 +5,12 @@
 //! be replayed in virtual time, faster than it happened and always with the same result.
 //!
 //! - [`media`]: sound as numbers: frames, rings, codecs, resampling, voice activity, WAV.
+//! - [`rtp`]: packets in order, reports, keys.
+//! - [`sdp`]: what two sides can speak, and what they agree on.
 //! - [`call`]: the state machine of one call: turns, barge-in, playout, digits, endings.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 pub mod call;
 pub mod media;
+pub mod rtp;
+pub mod sdp;

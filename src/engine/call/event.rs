@@ -10,24 +10,8 @@ use crate::engine::call::notice::Measure;
 use crate::engine::call::notice::Notice;
 pub use crate::engine::media::codec::AudioFormat;
 pub use crate::engine::media::codec::Encoding;
+pub use crate::engine::media::digit::Digit;
 use crate::engine::media::frame::Frame;
-
-/// One of the sixteen telephone keys (RFC 4733 §3.2, events 0–15).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Digit(char);
-
-impl Digit {
-    /// `0`–`9`, `*`, `#` or `A`–`D` in either case; `None` for anything else.
-    pub fn from_char(key: char) -> Option<Self> {
-        let key = key.to_ascii_uppercase();
-        matches!(key, '0'..='9' | '*' | '#' | 'A'..='D').then_some(Self(key))
-    }
-
-    /// The key as it is printed on a telephone.
-    pub const fn as_char(self) -> char {
-        self.0
-    }
-}
 
 /// By which way a digit reached us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

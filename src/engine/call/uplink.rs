@@ -11,9 +11,9 @@ use std::time::Instant;
 
 use crate::engine::media::codec::AudioFormat;
 use crate::engine::media::codec::Encoding;
+use crate::engine::media::codec::g711;
 use crate::engine::media::frame::Frame;
 use crate::engine::media::frame::SampleRate;
-use crate::engine::media::g711;
 use crate::engine::media::resample::Resampler;
 use crate::engine::media::vad::VoiceDetector;
 

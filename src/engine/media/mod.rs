@@ -4,8 +4,8 @@
 //! leg (what the telephone speaks) and at the backend (what the agent hears and speaks).
 
 pub mod codec;
+pub mod digit;
 pub mod frame;
-pub mod g711;
 pub mod resample;
 pub mod ring;
 pub mod vad;

@@ -2,7 +2,7 @@
 
 use std::f64::consts::TAU;
 
-use crate::engine::media::g711;
+use crate::engine::media::codec::g711;
 
 /// `seconds` of a sine at `hertz`, `peak` high, at `rate` samples per second.
 pub(crate) fn tone(rate: u32, hertz: f64, peak: i16, seconds: f64) -> Vec<i16> {

@@ -8,9 +8,9 @@ use tracing::debug;
 use super::measure;
 use super::messages::Media;
 use super::refused::Refused;
+use crate::engine::media::codec::g711;
 use crate::engine::media::frame::Frame;
 use crate::engine::media::frame::SampleRate;
-use crate::engine::media::g711;
 
 /// The most audio in one message: half a second. Twilio sends 20 ms, others up to some hundred; more than the leg's ring
 /// holds could not be taken anyway.

@@ -1,9 +1,11 @@
-//! How samples are written as bytes, on the way to an agent and back.
+//! How samples are written as bytes: on the way to an agent and back (below), and in the packets of a leg ([`packet`]).
 //!
 //! Linear PCM is little endian towards Dialogflow and in WAV; RTP's L16 is big endian (RFC 3551 §4.5.11) and not meant.
 
+pub mod g711;
+pub mod packet;
+
 use crate::engine::media::frame::SampleRate;
-use crate::engine::media::g711;
 
 /// Encoding and rate of mono audio.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
