@@ -25,17 +25,20 @@ pub const CONTROL_RESERVE: usize = 16;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum IngressKind {
+    /// SIP and RTP: a PBX, a carrier's trunk, a softphone.
+    Sip,
     /// A Twilio-style media websocket.
     Twilio,
 }
 
 impl IngressKind {
     /// Every kind, so that each is a series from the start.
-    pub const ALL: [Self; 1] = [Self::Twilio];
+    pub const ALL: [Self; 2] = [Self::Sip, Self::Twilio];
 
     /// The metric label and the word in configuration.
     pub const fn label(self) -> &'static str {
         match self {
+            Self::Sip => "sip",
             Self::Twilio => "twilio",
         }
     }

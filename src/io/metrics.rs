@@ -206,7 +206,9 @@ pub fn describe<'a>(agents: impl Iterator<Item = &'a str>, call_limit: usize) {
             counter!(STREAMS, "agent" => agent.to_owned(), "code" => code).increment(0);
         }
     }
-    counter!(DIGITS, "source" => source_label(DigitSource::Twilio)).increment(0);
+    for source in DigitSource::ALL {
+        counter!(DIGITS, "source" => source.label()).increment(0);
+    }
     for object in Object::ALL {
         gauge!(OBJECTS, "type" => object.label()).set(0.0);
     }
@@ -277,12 +279,6 @@ impl SegmentOutcome {
     }
 }
 
-const fn source_label(source: DigitSource) -> &'static str {
-    match source {
-        DigitSource::Twilio => "twilio",
-    }
-}
-
 /// A number that a call reported.
 pub fn record(measure: &Measure) {
     match measure {
@@ -298,7 +294,7 @@ pub fn record(measure: &Measure) {
         Measure::BargeInRefused => counter!(BARGE_INS, "outcome" => "refused").increment(1),
         Measure::Unheard(duration) => UNHEARD_SECONDS.add(*duration),
         Measure::TickLateness(lateness) => tick_lateness().record(lateness.as_secs_f64()),
-        Measure::Digit(source) => counter!(DIGITS, "source" => source_label(*source)).increment(1),
+        Measure::Digit(source) => counter!(DIGITS, "source" => source.label()).increment(1),
         Measure::Segment(outcome) => counter!(SEGMENTS, "outcome" => outcome.label()).increment(1),
     }
 }

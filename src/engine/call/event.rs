@@ -16,8 +16,29 @@ use crate::engine::media::frame::Frame;
 /// By which way a digit reached us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DigitSource {
+    /// A telephone event in RTP (RFC 4733).
+    Rtp,
+    /// A SIP INFO request.
+    Info,
+    /// Tones in the caller's audio.
+    InBand,
     /// A `dtmf` message on a Twilio media websocket.
     Twilio,
+}
+
+impl DigitSource {
+    /// Every way, so that each is a series from the start.
+    pub const ALL: [Self; 4] = [Self::Rtp, Self::Info, Self::InBand, Self::Twilio];
+
+    /// The metric label.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Rtp => "rtp",
+            Self::Info => "info",
+            Self::InBand => "in_band",
+            Self::Twilio => "twilio",
+        }
+    }
 }
 
 /// A piece of downlink audio, unique within its call.
