@@ -132,6 +132,9 @@ impl Talking {
                 rate: SampleRate::HZ_8000,
                 lead: Duration::ZERO,
                 confirms_playout: false,
+                continuous: false,
+                rings: None,
+                transfers: false,
             },
             uplink,
             chunk: Duration::from_millis(100),
@@ -144,6 +147,8 @@ impl Talking {
             interdigit_timeout: Duration::from_secs(3),
             max_digits: 20,
             call_duration: Duration::from_secs(1_000_000),
+            hand_off_to: None,
+            transfer_failed_event: "TRANSFER_FAILED".into(),
         };
         Self {
             call: Call::new(settings, now),

@@ -167,6 +167,9 @@ fn settings(uplink: AudioFormat, downlink: AudioFormat) -> CallSettings {
             rate: SampleRate::HZ_8000,
             lead: Duration::from_millis(100),
             confirms_playout: true,
+            continuous: false,
+            rings: None,
+            transfers: false,
         },
         uplink,
         chunk: Duration::from_millis(100),
@@ -179,5 +182,7 @@ fn settings(uplink: AudioFormat, downlink: AudioFormat) -> CallSettings {
         interdigit_timeout: Duration::from_secs(3),
         max_digits: 20,
         call_duration: Duration::from_secs(7_200),
+        hand_off_to: None,
+        transfer_failed_event: "TRANSFER_FAILED".into(),
     }
 }

@@ -7,7 +7,6 @@ use crate::config;
 use crate::engine::call::event::TurnInput;
 use crate::engine::call::settings::BargeInMode;
 use crate::engine::call::settings::CallSettings;
-use crate::engine::call::settings::LegTraits;
 use crate::engine::media::codec::AudioFormat;
 use crate::engine::media::codec::Encoding;
 use crate::engine::media::frame::SampleRate;
@@ -63,14 +62,10 @@ impl ConfiguredAgent {
     /// What a call over this leg is told.
     pub fn call_settings(&self, leg: &LegInfo, call_duration: Duration) -> CallSettings {
         CallSettings {
-            leg: LegTraits {
-                rate: leg.rate,
-                lead: leg.lead,
-                confirms_playout: leg.confirms_playout,
-            },
-            uplink: uplink(self.audio.uplink, leg.rate),
+            leg: leg.traits,
+            uplink: uplink(self.audio.uplink, leg.traits.rate),
             chunk: self.audio.chunk,
-            downlink: self.downlink(leg.rate),
+            downlink: self.downlink(leg.traits.rate),
             greeting: self.greeting.clone(),
             barge_in: match self.turn.barge_in {
                 config::BargeIn::Words => BargeInMode::Words,
@@ -83,6 +78,8 @@ impl ConfiguredAgent {
             interdigit_timeout: self.turn.interdigit_timeout,
             max_digits: self.turn.max_digits,
             call_duration,
+            hand_off_to: None,
+            transfer_failed_event: "TRANSFER_FAILED".to_owned(),
         }
     }
 }

@@ -185,7 +185,7 @@ impl Calls {
             dialled: info.to.clone(),
             ingress: info.ingress.label(),
             parameters: info.parameters.clone(),
-            output: agent.downlink(info.rate),
+            output: agent.downlink(info.traits.rate),
         });
         let settings = agent.call_settings(&info, self.0.limits.call_duration);
         let journal = Journal::new();

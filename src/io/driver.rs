@@ -132,6 +132,11 @@ impl Driver {
             Some(LegInput::MarkReached(segment)) => {
                 self.call.handle(Event::MarkReached(segment), now);
             }
+            Some(LegInput::Answered) => self.call.handle(Event::Answered, now),
+            Some(LegInput::Held(held)) => self.call.handle(Event::Held(held), now),
+            Some(LegInput::TransferEnded(outcome)) => {
+                self.call.handle(Event::TransferEnded(outcome), now);
+            }
             Some(LegInput::Ended(end)) => self.call.handle(Event::LegEnded(end), now),
             None => self.call.handle(Event::LegEnded(LegEnd::Lost), now),
         }
@@ -172,6 +177,10 @@ impl Driver {
                     }
                 }
                 Action::Cancel(stream) => self.streams.retain(|(id, _)| *id != stream),
+                Action::Answer => send(&mut self.leg, LegOutput::Answer),
+                Action::Transfer(transfer) => {
+                    send(&mut self.leg, LegOutput::Transfer(Box::new(transfer)));
+                }
                 Action::Tell(notice) => {
                     if let Notice::Transfer { to: Some(to), .. } = &notice {
                         self.transfer_to = Some(to.clone());
@@ -180,7 +189,7 @@ impl Driver {
                 }
                 Action::Measure(measure) => metrics::record(&measure),
                 Action::End(reason) => {
-                    send(&mut self.leg, LegOutput::HangUp);
+                    send(&mut self.leg, LegOutput::HangUp(reason));
                     return Some(reason);
                 }
             }

@@ -127,6 +127,9 @@ fn log(notice: &Notice) {
             outcome,
             heard_ms,
         } => tracing::debug!(segment, ?outcome, heard_ms, "a segment is over"),
+        Notice::TransferFailed { reason } => {
+            tracing::warn!(reason, "a transfer was refused; the caller is back");
+        }
         Notice::Transfer { .. } => tracing::info!("the agent asks for a transfer"),
         Notice::Interim { .. }
         | Notice::Final { .. }

@@ -4,14 +4,15 @@
 //! things happened; audio leaves [`CONTROL_RESERVE`] places free, so that a flood of audio never hides a hang-up.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
+use crate::engine::call::end::EndReason;
 use crate::engine::call::event::Digit;
 use crate::engine::call::event::DigitSource;
 use crate::engine::call::event::LegEnd;
 use crate::engine::call::event::SegmentId;
+use crate::engine::call::event::Transfer;
+use crate::engine::call::settings::LegTraits;
 use crate::engine::media::frame::Frame;
-use crate::engine::media::frame::SampleRate;
 use crate::engine::media::ring;
 
 /// Frames on the way to the call: 640 ms, far more than a healthy task ever lets wait.
@@ -55,18 +56,18 @@ pub struct LegInfo {
     pub from: String,
     /// Who was dialled, as the peer wrote it; may be empty.
     pub to: String,
-    /// Parameters that the route allows to reach the agent.
+    /// The domain that was dialled (SIP); may be empty.
+    pub domain: String,
+    /// What the peer sent along and routes may ask for (SIP headers), in its order.
+    pub headers: Vec<(String, String)>,
+    /// Parameters that may reach the agent.
     pub parameters: BTreeMap<String, String>,
-    /// The rate at which the leg speaks to the engine.
-    pub rate: SampleRate,
-    /// How far playout may run ahead of real time because the far end buffers; zero where it does not.
-    pub lead: Duration,
-    /// Whether the far end answers [`LegOutput::Mark`].
-    pub confirms_playout: bool,
+    /// How the leg behaves.
+    pub traits: LegTraits,
 }
 
 /// What a leg tells its call.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 #[expect(
     clippy::large_enum_variant,
     reason = "frames lie in the ring itself: a box would allocate per frame"
@@ -78,12 +79,18 @@ pub enum LegInput {
     Digit(Digit, DigitSource),
     /// Everything before this mark has been played (or thrown away by [`LegOutput::Clear`]: the call knows which).
     MarkReached(SegmentId),
+    /// The caller hears us from now on.
+    Answered,
+    /// The caller's side holds the call (`true`) or has come back to it.
+    Held(bool),
+    /// How the transfer went.
+    TransferEnded(Result<(), String>),
     /// The leg is over; nothing follows.
     Ended(LegEnd),
 }
 
 /// What a call asks of its leg.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 #[expect(
     clippy::large_enum_variant,
     reason = "frames lie in the ring itself: a box would allocate per frame"
@@ -95,8 +102,12 @@ pub enum LegOutput {
     Mark(SegmentId),
     /// Throw away what the far end has not played yet, and reset the encoder.
     Clear,
+    /// Answer a ringing call.
+    Answer,
+    /// Transfer the caller, and say how that went.
+    Transfer(Box<Transfer>),
     /// End the leg in the protocol's own way, once everything before this has been sent.
-    HangUp,
+    HangUp(EndReason),
 }
 
 /// The call's side of a leg.

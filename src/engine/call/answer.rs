@@ -25,8 +25,19 @@ pub(super) struct Plan {
     pub(super) speech: Vec<Speech>,
     /// What watchers are told, in order.
     pub(super) notices: Vec<Notice>,
+    /// Where the agent wants the caller, in order.
+    pub(super) transfers: Vec<TransferRequest>,
     /// What the call does once everything has been heard.
     pub(super) ending: Option<EndReason>,
+}
+
+/// The agent wants the caller elsewhere.
+#[derive(Debug, PartialEq)]
+pub(super) struct TransferRequest {
+    /// The number, or nothing for whoever the route names.
+    pub(super) to: Option<String>,
+    /// What goes with them.
+    pub(super) metadata: serde_json::Value,
 }
 
 /// Takes an answer apart. `asked` is how audio is written when neither a header nor the agent says.
@@ -66,7 +77,7 @@ fn tell(message: &Message, partial: bool, plan: &mut Plan) {
 
 impl Plan {
     fn transfer(&mut self, to: Option<String>, metadata: serde_json::Value) {
-        self.notices.push(Notice::Transfer { to, metadata });
+        self.transfers.push(TransferRequest { to, metadata });
         self.ending = Some(EndReason::Transferred);
     }
 

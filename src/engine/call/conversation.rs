@@ -18,6 +18,7 @@ use crate::engine::call::event::MatchKind;
 use crate::engine::call::event::OpenTurn;
 use crate::engine::call::event::StreamId;
 use crate::engine::call::event::TurnInput;
+use crate::engine::call::line::Line;
 use crate::engine::call::notice::Measure;
 use crate::engine::call::notice::Notice;
 use crate::engine::call::notice::TurnKind;
@@ -47,7 +48,7 @@ impl Call {
     }
 
     /// Opens a stream for an input that is complete.
-    fn open(&mut self, input: TurnInput) {
+    pub(super) fn open(&mut self, input: TurnInput) {
         let stream = StreamId(self.next_stream);
         self.next_stream += 1;
         let turn = Turn::new(stream, input.clone());
@@ -61,6 +62,7 @@ impl Call {
 
     /// Opens a stream for the caller's voice.
     fn listen(&mut self) {
+        self.open_line();
         let opened = self.uplink.open_feed(self.heard_to, self.now);
         if !opened.lost.is_zero() {
             self.measure(Measure::Unheard(opened.lost));
@@ -101,13 +103,13 @@ impl Call {
     }
 
     /// Does what comes next when no turn is open.
-    fn proceed(&mut self) {
-        if self.turn.is_some() || self.timers.is_set(Timer::Retry) {
+    pub(super) fn proceed(&mut self) {
+        if self.turn.is_some() || self.timers.is_set(Timer::Retry) || self.line == Line::Held {
             return;
         }
         if let Some(reason) = self.ending {
             if !self.playout.is_playing() {
-                self.end(reason);
+                self.leave(reason);
             }
         } else if let Some(digits) = self.digits.take() {
             self.open(digits);
@@ -117,11 +119,12 @@ impl Call {
     }
 
     /// Starts the no-input timer if the caller is expected to speak and the prompt is over.
-    fn watch_for_silence(&mut self) {
-        let expected = self
-            .turn
-            .as_ref()
-            .is_some_and(|turn| turn.phase == Phase::Listening && !turn.words);
+    pub(super) fn watch_for_silence(&mut self) {
+        let expected = self.line == Line::Open
+            && self
+                .turn
+                .as_ref()
+                .is_some_and(|turn| turn.phase == Phase::Listening && !turn.words);
         if expected && !self.playout.is_playing() && !self.digits.is_pending() {
             self.timers.set(
                 Timer::NoInput,
@@ -199,7 +202,7 @@ impl Call {
     }
 
     /// We end the utterance ourselves, so the rest of it must be sent first.
-    fn cut_off_listening(&mut self) {
+    pub(super) fn cut_off_listening(&mut self) {
         let Some(stream) = self.listening() else {
             return;
         };
@@ -229,6 +232,12 @@ impl Call {
         }
         for speech in plan.speech {
             self.playout.push(speech, self.now);
+        }
+        for request in plan.transfers {
+            self.want_hand_off(request.to, request.metadata);
+        }
+        if self.playout.is_playing() {
+            self.open_line();
         }
         // A transfer asked for by any response of the turn wins over a hang-up.
         if self.ending != Some(EndReason::Transferred) {
@@ -336,6 +345,9 @@ impl Call {
     }
 
     pub(super) fn on_digit(&mut self, digit: Digit, source: DigitSource) {
+        if !self.presses.is_new(digit, source, self.now) {
+            return;
+        }
         self.measure(Measure::Digit(source));
         self.tell(Notice::Dtmf {
             digit: digit.as_char(),
@@ -451,6 +463,7 @@ impl Call {
 
     pub(super) fn on_timer(&mut self, timer: Timer) {
         match timer {
+            Timer::Ringing => self.open_line(),
             Timer::CallDuration => self.end(EndReason::DurationLimit),
             // Someone who has just begun to speak is not silent.
             Timer::NoInput if self.uplink.is_voice_active() => {
@@ -494,15 +507,15 @@ impl Call {
         self.act(Action::End(reason));
     }
 
-    fn act(&mut self, action: Action<'static>) {
+    pub(super) fn act(&mut self, action: Action<'static>) {
         self.actions.push_back(action);
     }
 
-    fn tell(&mut self, notice: Notice) {
+    pub(super) fn tell(&mut self, notice: Notice) {
         self.act(Action::Tell(notice));
     }
 
-    fn measure(&mut self, measure: Measure) {
+    pub(super) fn measure(&mut self, measure: Measure) {
         self.act(Action::Measure(measure));
     }
 }

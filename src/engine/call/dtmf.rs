@@ -1,10 +1,64 @@
 //! Digits: collected as the current page asks, and given to the agent as one input (facts §5.1).
 
+use std::collections::VecDeque;
 use std::time::Duration;
+use std::time::Instant;
 
 use crate::engine::call::event::Digit;
+use crate::engine::call::event::DigitSource;
 use crate::engine::call::event::DtmfSettings;
 use crate::engine::call::event::TurnInput;
+
+/// How long after a key was taken its echo by another way may still arrive: an INFO follows the release of the key.
+const ECHO: Duration = Duration::from_secs(2);
+/// Keys whose echoes may be under way at once; nobody presses more in that time.
+const MAX_ECHOES: usize = 16;
+
+/// Tells a new press from one that has been taken already and now arrives by another way: many networks send the same
+/// key as an event, as tones and as INFO (field notes 28).
+///
+/// Every way reports every press once and in order. So a digit from one way is the echo of the oldest recent press of
+/// the same key that this way has not yet reported, and a new press if there is none.
+#[derive(Debug, Default)]
+pub(super) struct Presses(VecDeque<Press>);
+
+#[derive(Debug)]
+struct Press {
+    digit: Digit,
+    at: Instant,
+    /// By which ways it has come.
+    sources: [bool; DigitSource::ALL.len()],
+}
+
+impl Presses {
+    /// Whether this is a press of its own.
+    pub(super) fn is_new(&mut self, digit: Digit, source: DigitSource, now: Instant) -> bool {
+        while self
+            .0
+            .pop_front_if(|press| now.saturating_duration_since(press.at) > ECHO)
+            .is_some()
+        {}
+        let echo = self
+            .0
+            .iter_mut()
+            .find(|press| press.digit == digit && !press.sources[source as usize]);
+        if let Some(press) = echo {
+            press.sources[source as usize] = true;
+            return false;
+        }
+        if self.0.len() == MAX_ECHOES {
+            self.0.pop_front();
+        }
+        let mut sources = [false; DigitSource::ALL.len()];
+        sources[source as usize] = true;
+        self.0.push_back(Press {
+            digit,
+            at: now,
+            sources,
+        });
+        true
+    }
+}
 
 /// Collects the digits of one input.
 pub(super) struct Digits {

@@ -67,6 +67,12 @@ pub enum Event {
     Digit(Digit, DigitSource),
     /// The far end has played everything up to the end of this segment.
     MarkReached(SegmentId),
+    /// The caller's line is open: what is played from here on is heard.
+    Answered,
+    /// The caller's side holds the call (`true`) or has come back to it.
+    Held(bool),
+    /// The transfer that was asked for was carried out, or refused; the text names who refused and why, for logs.
+    TransferEnded(Result<(), String>),
     /// The leg is over.
     LegEnded(LegEnd),
     /// The backend said something on a stream that the call opened.
@@ -323,12 +329,25 @@ pub enum Action<'a> {
     HalfClose(StreamId),
     /// Give this stream up; nothing more is expected of it.
     Cancel(StreamId),
+    /// Open the caller's line, which has been ringing so far.
+    Answer,
+    /// Transfer the caller elsewhere; [`Event::TransferEnded`] says how it went.
+    Transfer(Transfer),
     /// Something an operator, a log or a phone page wants to know.
     Tell(Notice),
     /// A number for the metrics.
     Measure(Measure),
     /// The call is over. The last action; said exactly once.
     End(EndReason),
+}
+
+/// Where a caller is to go, and what goes with them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Transfer {
+    /// A number or a `sip:` address, as the agent or the route wrote it.
+    pub to: String,
+    /// What the agent sends along; `Null` if nothing.
+    pub metadata: Value,
 }
 
 /// A stream to open, which is a turn to begin.

@@ -16,7 +16,8 @@
 //! turn whose stream fails before anything was answered is sent again from the last word that was understood.
 //!
 //! Each concern has its file: [`uplink`] keeps what the caller said, [`playout`] knows what the caller heard, [`dtmf`]
-//! collects digits, [`answer`] reads what the agent wants, [`turn`] holds the open turn, `timers` what is waited for.
+//! collects digits, [`answer`] reads what the agent wants, [`turn`] holds the open turn, [`line`] knows whether the caller
+//! hears us, [`hand_off`] brings them elsewhere, `timers` what is waited for.
 //! This file only routes; the decisions that join them are in `conversation`.
 
 pub mod end;
@@ -27,6 +28,8 @@ pub mod settings;
 mod answer;
 mod conversation;
 mod dtmf;
+mod hand_off;
+mod line;
 mod playout;
 mod timers;
 mod turn;
@@ -39,11 +42,14 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use crate::engine::call::dtmf::Digits;
+use crate::engine::call::dtmf::Presses;
 use crate::engine::call::end::EndReason;
 use crate::engine::call::event::Action;
 use crate::engine::call::event::Event;
 use crate::engine::call::event::StreamId;
 use crate::engine::call::event::TurnInput;
+use crate::engine::call::hand_off::HandOff;
+use crate::engine::call::line::Line;
 use crate::engine::call::notice::Measure;
 use crate::engine::call::playout::Playout;
 use crate::engine::call::playout::Step;
@@ -62,12 +68,15 @@ const ACTIONS: usize = 64;
 pub struct Call {
     settings: CallSettings,
     now: Instant,
+    /// When the line was opened.
     began: Instant,
+    line: Line,
     actions: VecDeque<Action<'static>>,
     timers: Timers,
     uplink: Uplink,
     playout: Playout,
     digits: Digits,
+    presses: Presses,
     /// The turn whose stream is open.
     turn: Option<Turn>,
     next_stream: u32,
@@ -88,6 +97,7 @@ pub struct Call {
     audio_began: bool,
     /// What to do once everything queued has been heard.
     ending: Option<EndReason>,
+    hand_off: HandOff,
     ended: bool,
 }
 
@@ -97,11 +107,13 @@ impl Call {
         let mut call = Self {
             now,
             began: now,
+            line: Line::Open,
             actions: VecDeque::with_capacity(ACTIONS),
             timers: Timers::default(),
             uplink: Uplink::new(settings.leg.rate, settings.uplink, settings.chunk, now),
             playout: Playout::new(settings.leg, now),
             digits: Digits::new(settings.max_digits, settings.interdigit_timeout),
+            presses: Presses::default(),
             turn: None,
             next_stream: 1,
             failures: Failures::default(),
@@ -113,9 +125,11 @@ impl Call {
             awaiting_audio: None,
             audio_began: false,
             ending: None,
+            hand_off: HandOff::None,
             ended: false,
             settings,
         };
+        call.ring();
         call.timers
             .set(Timer::CallDuration, now + call.settings.call_duration);
         call.begin();
@@ -135,7 +149,10 @@ impl Call {
                     self.on_segment_over(finished);
                 }
             }
-            Event::LegEnded(end) => self.end(end.into()),
+            Event::Answered => self.on_answered(),
+            Event::Held(held) => self.on_held(held),
+            Event::TransferEnded(outcome) => self.on_transfer_ended(outcome),
+            Event::LegEnded(end) => self.end(self.leg_ended_as(end.into())),
             Event::Backend(stream, event) => self.on_backend(stream, event),
             Event::Stop(reason) => self.end(reason),
         }

@@ -71,6 +71,11 @@ pub enum Notice {
         /// What the agent sends along.
         metadata: serde_json::Value,
     },
+    /// A transfer was refused; the caller is back with the agent.
+    TransferFailed {
+        /// Who refused it, and why.
+        reason: String,
+    },
     /// The conversation reached its goal.
     ConversationSuccess {
         /// What the agent sends along.

@@ -53,8 +53,10 @@ pub(super) struct Playout {
     queue: VecDeque<Segment>,
     /// Sent to their end, not yet confirmed.
     sent: VecDeque<Sent>,
-    /// When the next frame is due at the far end; `None` when nothing plays.
+    /// When the next frame is due at the far end; `None` when nothing plays, and while the playout is paused.
     due: Option<Instant>,
+    /// Since when nothing may be played, because nobody would hear it.
+    paused: Option<Instant>,
     /// When the clock was last started.
     restarted: Instant,
     resampler: Option<Resampler>,
@@ -117,7 +119,8 @@ impl Playout {
             next_id: 1,
             queue: VecDeque::with_capacity(MAX_SEGMENTS),
             sent: VecDeque::with_capacity(MAX_SEGMENTS),
-            due: None,
+            due: leg.continuous.then_some(now),
+            paused: None,
             restarted: now,
             resampler: None,
             // A chunk may be 40 ms at odd rates, and a frame may already wait.
@@ -134,7 +137,7 @@ impl Playout {
         }
         let id = SegmentId(self.next_id);
         self.next_id += 1;
-        if self.due.is_none() {
+        if self.due.is_none() && self.paused.is_none() {
             // What is still being heard at the far end comes first.
             self.due = Some(self.end.map_or(now, |end| end.max(now)));
             self.restarted = now;
@@ -146,6 +149,31 @@ impl Playout {
             began: None,
         });
         Some(id)
+    }
+
+    /// Plays nothing from here on: the caller's line is not open, or they hold the call.
+    pub(super) fn pause(&mut self, now: Instant) {
+        self.due = None;
+        self.paused.get_or_insert(now);
+    }
+
+    /// Goes on from where it was paused.
+    pub(super) fn resume(&mut self, now: Instant) {
+        let Some(since) = self.paused.take() else {
+            return;
+        };
+        let paused_for = now.saturating_duration_since(since);
+        if let Some(began) = self
+            .queue
+            .front_mut()
+            .and_then(|segment| segment.began.as_mut())
+        {
+            *began += paused_for;
+        }
+        if self.leg.continuous || !self.queue.is_empty() {
+            self.due = Some(now);
+            self.restarted = now;
+        }
     }
 
     /// Whether anything is queued, being sent or not yet confirmed.
@@ -266,8 +294,7 @@ impl Playout {
             return None;
         }
         let Some(segment) = self.queue.front_mut() else {
-            self.due = None;
-            return None;
+            return self.keep_time(due, now);
         };
         if segment.began.is_none() {
             segment.began = Some(due);
@@ -281,13 +308,35 @@ impl Playout {
         self.render();
         self.due = Some(due + FRAME_DURATION);
         self.end = Some(due + FRAME_DURATION);
+        let lateness = self.lateness(due, now);
+        Some(Step::Frame { lateness })
+    }
+
+    /// Nothing is queued: silence on a leg that wants a frame all the time, else the clock stops.
+    fn keep_time(&mut self, due: Instant, now: Instant) -> Option<Step> {
+        if !self.leg.continuous {
+            self.due = None;
+            return None;
+        }
+        let lateness = self.lateness(due, now);
+        // After a stall silence is left out rather than sent in a burst.
+        let next = due + FRAME_DURATION;
+        self.due = Some(if next < now {
+            now + FRAME_DURATION
+        } else {
+            next
+        });
+        self.frame = Frame::silence(self.leg.rate);
+        Some(Step::Frame { lateness })
+    }
+
+    fn lateness(&self, due: Instant, now: Instant) -> Duration {
         // What runs ahead at the start of a burst is not late, however far its place in time lies behind.
         let wanted = due
             .checked_sub(self.leg.lead)
             .unwrap_or(due)
             .max(self.restarted);
-        let lateness = now.saturating_duration_since(wanted);
-        Some(Step::Frame { lateness })
+        now.saturating_duration_since(wanted)
     }
 
     /// The frame that [`Step::Frame`] speaks of.
@@ -312,7 +361,9 @@ impl Playout {
         if let Some(resampler) = &mut self.resampler {
             resampler.reset();
         }
-        self.due = None;
+        if !self.leg.continuous {
+            self.due = None;
+        }
         self.end = None;
         self.pop_cut(now)
     }
@@ -362,7 +413,7 @@ impl Playout {
     fn finish_sending(&mut self, ends: Instant) -> Step {
         let segment = self.queue.pop_front().expect("a segment is being sent");
         let began = segment.began.expect("it has begun");
-        if self.queue.is_empty() {
+        if self.queue.is_empty() && !self.leg.continuous {
             self.due = None;
         }
         self.sent.push_back(Sent {

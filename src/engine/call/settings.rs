@@ -33,6 +33,10 @@ pub struct CallSettings {
     pub max_digits: u32,
     /// The longest call.
     pub call_duration: Duration,
+    /// Where a caller goes whom the agent hands off without saying where: a number or a `sip:` address.
+    pub hand_off_to: Option<String>,
+    /// The event by which the agent learns that a transfer was refused.
+    pub transfer_failed_event: String,
 }
 
 /// How a leg behaves.
@@ -44,6 +48,13 @@ pub struct LegTraits {
     pub lead: Duration,
     /// Whether the far end says when it has played a mark.
     pub confirms_playout: bool,
+    /// Whether it wants a frame every 20 ms, silence included, as RTP does.
+    pub continuous: bool,
+    /// `Some` where the caller still hears ringing when the call begins: the longest that the agent's first words may
+    /// keep them ringing.
+    pub rings: Option<Duration>,
+    /// Whether it can transfer its caller while the call goes on, and says how that went.
+    pub transfers: bool,
 }
 
 /// What lets a caller interrupt.

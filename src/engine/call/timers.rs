@@ -5,6 +5,8 @@ use std::time::Instant;
 /// What a call may wait for, playout and uplink pacing aside (those know their own next moment).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Timer {
+    /// The caller has heard the ringing tone long enough.
+    Ringing,
     /// The longest call.
     CallDuration,
     /// The caller says nothing.
@@ -19,7 +21,7 @@ pub(super) enum Timer {
     Retry,
 }
 
-const COUNT: usize = 6;
+const COUNT: usize = 7;
 
 /// When each timer fires; at most one instance of each runs.
 #[derive(Debug, Default)]
@@ -46,6 +48,7 @@ impl Timers {
     /// Takes one timer that has fired by `now`, the earliest first.
     pub(super) fn expired(&mut self, now: Instant) -> Option<Timer> {
         const ALL: [Timer; COUNT] = [
+            Timer::Ringing,
             Timer::CallDuration,
             Timer::NoInput,
             Timer::Interdigit,

@@ -243,8 +243,10 @@ impl Line<'_> {
                 }
                 LegOutput::Mark(segment) => self.writer.mark(segment.0),
                 LegOutput::Clear => self.writer.clear(),
+                // Twilio has answered the call before it connects the stream, and is asked to dial only after it.
+                LegOutput::Answer | LegOutput::Transfer(_) => continue,
                 // What is in the websocket's buffer leaves before the close frame does.
-                LegOutput::HangUp => return Err(Ending::HungUp),
+                LegOutput::HangUp(_) => return Err(Ending::HungUp),
             };
             let text = Utf8Bytes::try_from(message).expect("JSON of ours is UTF-8");
             self.queue(Frame::Text(text))?;

@@ -19,6 +19,7 @@ use super::messages::Message;
 use super::messages::Start;
 use super::refused::Refused;
 use super::webhook::TOKEN_PARAMETER;
+use crate::engine::call::settings::LegTraits;
 use crate::engine::media::frame::SampleRate;
 use crate::io::ingress::Admission;
 use crate::io::leg::IngressKind;
@@ -108,10 +109,17 @@ fn admit(shared: &Shared, start: &Start<'_>) -> Result<Admitted, Refused> {
         external_id: call_sid.to_owned(),
         from: parties.from,
         to: parties.to,
+        domain: String::new(),
+        headers: Vec::new(),
         parameters,
-        rate: SampleRate::HZ_8000,
-        lead: LEAD,
-        confirms_playout: true,
+        traits: LegTraits {
+            rate: SampleRate::HZ_8000,
+            lead: LEAD,
+            confirms_playout: true,
+            continuous: false,
+            rings: None,
+            transfers: false,
+        },
     };
     let admission = shared.ingress.exchange.admit(&info)?;
     let (leg, port) = leg(info);

@@ -1,5 +1,7 @@
 //! Whole conversations in virtual time: what happened on the left, what the call did about it on the right.
 
+mod telephone;
+
 use std::collections::VecDeque;
 use std::time::Duration;
 use std::time::Instant;
@@ -26,6 +28,7 @@ use crate::engine::call::event::Message;
 use crate::engine::call::event::OpenTurn;
 use crate::engine::call::event::SegmentId;
 use crate::engine::call::event::StreamId;
+use crate::engine::call::event::Transfer;
 use crate::engine::call::event::TurnInput;
 use crate::engine::call::notice::Measure;
 use crate::engine::call::notice::Notice;
@@ -555,6 +558,8 @@ fn a_call_ends_once_and_says_nothing_after() {
 fn a_call_is_no_longer_than_its_limit() {
     let mut sim = Sim::new(CallSettings {
         call_duration: secs(30.0),
+        hand_off_to: None,
+        transfer_failed_event: "TRANSFER_FAILED".into(),
         ..settings()
     });
     sim.run(secs(31.0));
@@ -666,6 +671,8 @@ struct Sim {
     cancelled: Vec<StreamId>,
     notices: Vec<Notice>,
     measures: Vec<Measure>,
+    answers: u32,
+    transfers: Vec<Transfer>,
     ends: u32,
     ended: Option<EndReason>,
 }
@@ -699,6 +706,8 @@ impl Sim {
             cancelled: Vec::new(),
             notices: Vec::new(),
             measures: Vec::new(),
+            answers: 0,
+            transfers: Vec::new(),
             ends: 0,
             ended: None,
         };
@@ -739,10 +748,11 @@ impl Sim {
     }
 
     fn press(&mut self, key: char) {
-        self.handle(Event::Digit(
-            Digit::from_char(key).expect("a key"),
-            DigitSource::Twilio,
-        ));
+        self.press_by(key, DigitSource::Twilio);
+    }
+
+    fn press_by(&mut self, key: char, source: DigitSource) {
+        self.handle(Event::Digit(Digit::from_char(key).expect("a key"), source));
     }
 
     /// The caller says something, which the backend understands at once.
@@ -860,6 +870,8 @@ impl Sim {
                 Action::SendRest(stream, bytes) => self.sent.push((stream, bytes.to_vec())),
                 Action::HalfClose(stream) => self.closed.push(stream),
                 Action::Cancel(stream) => self.cancelled.push(stream),
+                Action::Answer => self.answers += 1,
+                Action::Transfer(transfer) => self.transfers.push(transfer),
                 Action::Tell(notice) => self.notices.push(notice),
                 Action::Measure(Measure::TickLateness(lateness)) => {
                     assert!(lateness.is_zero(), "late in virtual time");
@@ -932,6 +944,9 @@ fn settings() -> CallSettings {
             rate: SampleRate::HZ_8000,
             lead: ms(100),
             confirms_playout: true,
+            continuous: false,
+            rings: None,
+            transfers: false,
         },
         uplink: mulaw,
         chunk: ms(100),
@@ -944,6 +959,8 @@ fn settings() -> CallSettings {
         interdigit_timeout: secs(3.0),
         max_digits: 20,
         call_duration: secs(7_200.0),
+        hand_off_to: None,
+        transfer_failed_event: "TRANSFER_FAILED".into(),
     }
 }
 

@@ -1,0 +1,80 @@
+//! Handing the caller over: to a number that the agent names, or to people, wherever the route says those are.
+//!
+//! Where the leg can transfer while the call goes on, the call outlives the attempt: a transfer that is refused brings
+//! the caller back to the agent, who is told by an event (field notes 32). Elsewhere the call ends as *transferred* and
+//! its ingress does the rest.
+
+use crate::engine::call::Call;
+use crate::engine::call::end::EndReason;
+use crate::engine::call::event::Action;
+use crate::engine::call::event::Transfer;
+use crate::engine::call::event::TurnInput;
+use crate::engine::call::notice::Notice;
+
+/// Where a transfer stands.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) enum HandOff {
+    /// Nobody asked for one.
+    #[default]
+    None,
+    /// To be carried out once everything has been heard.
+    Wanted(Transfer),
+    /// The leg is at it.
+    UnderWay,
+}
+
+impl Call {
+    /// The agent wants the caller elsewhere. Without a target there is nothing to try, and the call merely ends.
+    pub(super) fn want_hand_off(&mut self, to: Option<String>, metadata: serde_json::Value) {
+        let to = to.or_else(|| self.settings.hand_off_to.clone());
+        self.tell(Notice::Transfer {
+            to: to.clone(),
+            metadata: metadata.clone(),
+        });
+        // The last of several wins: the agent has thought better of the others.
+        if let Some(to) = to {
+            self.hand_off = HandOff::Wanted(Transfer { to, metadata });
+        }
+    }
+
+    /// Everything has been heard, and the call is to end as `reason`; or the leg is asked to transfer it first.
+    pub(super) fn leave(&mut self, reason: EndReason) {
+        if reason != EndReason::Transferred || !self.settings.leg.transfers {
+            self.end(reason);
+            return;
+        }
+        match std::mem::take(&mut self.hand_off) {
+            HandOff::Wanted(transfer) => {
+                self.hand_off = HandOff::UnderWay;
+                self.act(Action::Transfer(transfer));
+            }
+            HandOff::UnderWay => self.hand_off = HandOff::UnderWay,
+            HandOff::None => self.end(reason),
+        }
+    }
+
+    pub(super) fn on_transfer_ended(&mut self, outcome: Result<(), String>) {
+        if self.hand_off != HandOff::UnderWay {
+            return;
+        }
+        self.hand_off = HandOff::None;
+        let Err(reason) = outcome else {
+            self.end(EndReason::Transferred);
+            return;
+        };
+        self.tell(Notice::TransferFailed { reason });
+        self.ending = None;
+        self.heard_to = self.uplink.captured();
+        let event = self.settings.transfer_failed_event.clone();
+        self.open(TurnInput::Event(event));
+    }
+
+    /// A caller who leaves while being transferred has been transferred: their side took them away from us.
+    pub(super) fn leg_ended_as(&self, reason: EndReason) -> EndReason {
+        if self.hand_off == HandOff::UnderWay && reason == EndReason::CallerHungUp {
+            EndReason::Transferred
+        } else {
+            reason
+        }
+    }
+}
