@@ -12,7 +12,7 @@ use std::path::PathBuf;
 const MAY_NAME: [(&str, &[&str]); 20] = [
     ("main.rs", &["config", "io", "local_agent"]),
     ("lib.rs", &[]),
-    ("config", &["config", "io::leg"]),
+    ("config", &["config", "engine::media", "io::leg"]),
     ("engine", &["engine"]),
     ("engine/media", &["engine::media"]),
     ("engine/rtp", &["engine::media", "engine::rtp"]),

@@ -11,6 +11,9 @@ use super::AgentName;
 use super::Greeting;
 use super::Route;
 use super::load::base_url;
+use super::load_sip::handoff;
+use super::load_sip::headers;
+use super::load_sip::host;
 use super::problem::Report;
 use super::section::Section;
 use super::section::innermost;
@@ -29,7 +32,7 @@ const KINDS_NOT_YET: [&str; 3] = [
     "dialogflow-conversation",
 ];
 /// Ingresses of the documented configuration that this version does not have.
-const INGRESSES_NOT_YET: [&str; 2] = ["sip", "whip"];
+const INGRESSES_NOT_YET: [&str; 1] = ["whip"];
 
 /// The agents; without any, the local one.
 pub(super) fn agents(node: Option<Node>, report: &mut Report) -> BTreeMap<String, Agent> {
@@ -228,6 +231,9 @@ fn route_to_only_agent(agents: &BTreeMap<String, Agent>, report: &mut Report) ->
         ingress: None,
         to: None,
         from: None,
+        domain: None,
+        headers: BTreeMap::new(),
+        handoff: None,
         agent: agent.clone(),
     }]
 }
@@ -268,17 +274,32 @@ fn route(
     });
     let to = section.text("to");
     let from = section.text("from");
+    if ingress.is_some_and(|kind| kind != IngressKind::Sip) {
+        for key in ["domain", "headers"] {
+            let origin = section.origin(key);
+            if origin != Origin::Nowhere {
+                section.tell(&origin, key, "only SIP calls can be told by it");
+            }
+        }
+    }
+    let domain = section.parsed("domain", host);
+    let headers = headers(section.table("headers"));
+    let handoff = section.parsed("handoff", handoff);
     section.finish();
     Some(Route {
         name,
         ingress,
         to,
         from,
+        domain,
+        headers,
+        handoff,
         agent: agent?,
     })
 }
 
-fn existing_file(text: &str) -> Result<PathBuf, String> {
+/// The path of a file that is there.
+pub(super) fn existing_file(text: &str) -> Result<PathBuf, String> {
     let path = PathBuf::from(text);
     if path.is_file() {
         Ok(path)

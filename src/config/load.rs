@@ -23,6 +23,8 @@ use super::Twilio;
 use super::Uplink;
 use super::agents::agents;
 use super::agents::routes;
+use super::load_sip::rtp;
+use super::load_sip::sip;
 use super::problem::Problems;
 use super::problem::Report;
 use super::section::Section;
@@ -39,9 +41,9 @@ pub const DEFAULT_PATH: &str = "config/tandem.toml";
 const MAX_FILE_BYTES: u64 = 1024 * 1024;
 /// Sections of the documented configuration that this version does not act on. To accept them in silence would make
 /// people believe in them.
-const NOT_YET: [&str; 4] = ["sip", "rtp", "webrtc", "fallback"];
+const NOT_YET: [&str; 2] = ["webrtc", "fallback"];
 
-const DAY: Duration = Duration::from_secs(24 * 3_600);
+pub(super) const DAY: Duration = Duration::from_secs(24 * 3_600);
 
 impl Config {
     /// Reads the file, lays the environment over it and checks the whole. Without a file: defaults and environment.
@@ -147,6 +149,10 @@ fn config(
         report,
     ));
     let drain = drain(Section::new("drain".into(), fields.remove("drain"), report));
+    let sip_section = Section::new("sip".into(), fields.remove("sip"), report);
+    let taken = [("http.listen", http.listen), ("admin.listen", admin.listen)];
+    let sip = sip(sip_section, environment, &taken);
+    let rtp = rtp(Section::new("rtp".into(), fields.remove("rtp"), report));
     let twilio_section = Section::new("twilio".into(), fields.remove("twilio"), report);
     let twilio = twilio(twilio_section, environment, &http);
     let audio = audio(Section::new("audio".into(), fields.remove("audio"), report));
@@ -155,7 +161,7 @@ fn config(
     let agents = agents(fields.remove("agents"), report);
     let routes = routes(fields.remove("routes"), &agents, report);
     for (name, node) in fields {
-        let reason = "unknown section; known: http, admin, limits, drain, twilio, audio, turn, log, routes, agents";
+        let reason = "unknown section; known: http, admin, limits, drain, sip, rtp, twilio, audio, turn, log, routes, agents";
         report.tell(&innermost(&node), &name, reason);
     }
     Config {
@@ -163,6 +169,8 @@ fn config(
         admin,
         limits,
         drain,
+        sip,
+        rtp,
         twilio,
         audio,
         turn,
@@ -317,6 +325,9 @@ fn turn(mut section: Section<'_>) -> Turn {
         max_digits: section
             .number("max_digits", 1..=256)
             .unwrap_or(default.max_digits),
+        transfer_failed_event: section
+            .text("transfer_failed_event")
+            .unwrap_or(default.transfer_failed_event),
     };
     section.finish();
     turn

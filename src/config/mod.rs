@@ -9,9 +9,11 @@
 
 mod agents;
 pub mod load;
+mod load_sip;
 mod print;
 pub mod problem;
 mod section;
+mod sip;
 mod tree;
 
 use std::collections::BTreeMap;
@@ -19,6 +21,15 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use self::sip::Rtp;
+pub use self::sip::SecretSource;
+pub use self::sip::Sip;
+pub use self::sip::SipAuth;
+pub use self::sip::SipListen;
+pub use self::sip::SipRegister;
+pub use self::sip::SipTransport;
+pub use self::sip::SipUser;
+pub use self::sip::SrtpPolicy;
 use crate::io::leg::IngressKind;
 
 /// Everything that can be configured, checked as a whole.
@@ -32,6 +43,10 @@ pub struct Config {
     pub limits: Limits,
     /// `[drain]`.
     pub drain: Drain,
+    /// `[sip]`.
+    pub sip: Sip,
+    /// `[rtp]`.
+    pub rtp: Rtp,
     /// `[twilio]`.
     pub twilio: Twilio,
     /// `[audio]`.
@@ -205,6 +220,8 @@ pub struct Turn {
     pub interdigit_timeout: Duration,
     /// The most digits of one input, unless the agent says otherwise. Default 20.
     pub max_digits: u32,
+    /// The event by which an agent learns that a transfer was refused. Default `TRANSFER_FAILED`.
+    pub transfer_failed_event: String,
 }
 
 impl Default for Turn {
@@ -216,6 +233,7 @@ impl Default for Turn {
             stream_ceiling: Duration::from_secs(55),
             interdigit_timeout: Duration::from_secs(3),
             max_digits: 20,
+            transfer_failed_event: "TRANSFER_FAILED".to_owned(),
         }
     }
 }
@@ -272,6 +290,13 @@ pub struct Route {
     pub to: Option<String>,
     /// Only calls from this number.
     pub from: Option<String>,
+    /// Only SIP calls whose request URI has this host; case does not count, in any host.
+    pub domain: Option<String>,
+    /// Only SIP calls that have each of these header fields with exactly this value. Names have no case; none is here
+    /// twice.
+    pub headers: BTreeMap<String, String>,
+    /// Where live-agent hand-offs are transferred: a telephone number (`+` and digits, or digits) or a `sip:` URI.
+    pub handoff: Option<String>,
     /// The agent, a key of `[agents]`.
     pub agent: String,
 }

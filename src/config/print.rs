@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 use std::fmt::Formatter;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::Agent;
@@ -10,6 +11,11 @@ use super::BargeIn;
 use super::Config;
 use super::Greeting;
 use super::Route;
+use super::Rtp;
+use super::Secret;
+use super::SecretSource;
+use super::Sip;
+use super::SrtpPolicy;
 use super::Twilio;
 use super::Uplink;
 use crate::io::leg::IngressKind;
@@ -31,6 +37,8 @@ impl Display for Config {
         writeln!(f, "\n[drain]")?;
         writeln!(f, "timeout = {}", time(self.drain.timeout))?;
 
+        sip(f, &self.sip)?;
+        rtp(f, &self.rtp)?;
         twilio(f, &self.twilio)?;
 
         writeln!(f, "\n[audio]")?;
@@ -46,6 +54,8 @@ impl Display for Config {
         writeln!(f, "stream_ceiling = {}", time(turn.stream_ceiling))?;
         writeln!(f, "interdigit_timeout = {}", time(turn.interdigit_timeout))?;
         writeln!(f, "max_digits = {}", turn.max_digits)?;
+        let event = quoted(&turn.transfer_failed_event);
+        writeln!(f, "transfer_failed_event = {event}")?;
 
         writeln!(f, "\n[log]")?;
         writeln!(f, "filter = {}", quoted(&self.log.filter))?;
@@ -62,6 +72,71 @@ impl Display for Config {
     }
 }
 
+fn sip(f: &mut Formatter<'_>, sip: &Sip) -> std::fmt::Result {
+    let path = |path: &'_ Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
+    writeln!(f, "\n[sip]")?;
+    writeln!(f, "listen = {}", quoted_list(&sip.listen))?;
+    optional(f, "advertised_address", sip.advertised_address.as_ref())?;
+    optional(f, "tls_certificate", path(&sip.tls_certificate))?;
+    optional(f, "tls_key", path(&sip.tls_key))?;
+    writeln!(f, "allow = {}", quoted_list(&sip.allow))?;
+    writeln!(f, "parameters = {}", quoted_list(&sip.parameters))?;
+    writeln!(f, "answer_within = {}", time(sip.answer_within))?;
+    writeln!(f, "session_expires = {}", time(sip.session_expires))?;
+    let least = time(sip.min_session_expires);
+    writeln!(f, "min_session_expires = {least}")?;
+    writeln!(f, "transfer_timeout = {}", time(sip.transfer_timeout))?;
+    writeln!(f, "connections = {}", sip.connections)?;
+
+    writeln!(f, "\n[sip.auth]")?;
+    writeln!(f, "realm = {}", quoted(&sip.auth.realm))?;
+    for user in &sip.auth.users {
+        writeln!(f, "\n[[sip.auth.users]]")?;
+        writeln!(f, "username = {}", quoted(&user.username))?;
+        password(f, &user.password, &user.password_from)?;
+    }
+    for register in &sip.register {
+        writeln!(f, "\n[[sip.register]]")?;
+        writeln!(f, "registrar = {}", quoted(&register.registrar))?;
+        writeln!(f, "username = {}", quoted(&register.username))?;
+        optional(f, "auth_username", register.auth_username.as_ref())?;
+        password(f, &register.password, &register.password_from)?;
+        writeln!(f, "expires = {}", time(register.expires))?;
+        optional(f, "domain", register.domain.as_ref())?;
+    }
+    Ok(())
+}
+
+fn password(f: &mut Formatter<'_>, password: &Secret, from: &SecretSource) -> std::fmt::Result {
+    match from {
+        SecretSource::Environment(name) => {
+            writeln!(f, "password_env = {}  # {password:?}", quoted(name))
+        }
+        SecretSource::File(path) => {
+            let path = quoted(&path.display());
+            writeln!(f, "password_file = {path}  # {password:?}")
+        }
+    }
+}
+
+fn rtp(f: &mut Formatter<'_>, rtp: &Rtp) -> std::fmt::Result {
+    let ports = format!("{}-{}", rtp.ports.start(), rtp.ports.end());
+    let codecs = rtp.codecs.iter();
+    let codecs: Vec<String> = codecs
+        .map(|codec| codec.encoding_name().to_ascii_lowercase())
+        .collect();
+    writeln!(f, "\n[rtp]")?;
+    writeln!(f, "ports = {}", quoted(&ports))?;
+    optional(f, "advertised_address", rtp.advertised_address)?;
+    writeln!(f, "codecs = {}", quoted_list(&codecs))?;
+    writeln!(f, "opus_complexity = {}", rtp.opus_complexity)?;
+    writeln!(f, "srtp = {}", word(&SrtpPolicy::WORDS, rtp.srtp))?;
+    writeln!(f, "strict_source = {}", rtp.strict_source)?;
+    writeln!(f, "initial_timeout = {}", time(rtp.initial_timeout))?;
+    writeln!(f, "timeout = {}", time(rtp.timeout))?;
+    writeln!(f, "hold_timeout = {}", time(rtp.hold_timeout))
+}
+
 fn twilio(f: &mut Formatter<'_>, twilio: &Twilio) -> std::fmt::Result {
     writeln!(f, "\n[twilio]")?;
     let state = match &twilio.auth_token {
@@ -71,8 +146,7 @@ fn twilio(f: &mut Formatter<'_>, twilio: &Twilio) -> std::fmt::Result {
     let variable = quoted(&twilio.auth_token_env);
     writeln!(f, "auth_token_env = {variable}  # {state}")?;
     writeln!(f, "require_signature = {}", twilio.require_signature)?;
-    let parameters: Vec<String> = twilio.parameters.iter().map(quoted).collect();
-    writeln!(f, "parameters = [{}]", parameters.join(", "))
+    writeln!(f, "parameters = {}", quoted_list(&twilio.parameters))
 }
 
 fn route(f: &mut Formatter<'_>, route: &Route) -> std::fmt::Result {
@@ -81,6 +155,15 @@ fn route(f: &mut Formatter<'_>, route: &Route) -> std::fmt::Result {
     optional(f, "ingress", route.ingress.map(IngressKind::label))?;
     optional(f, "to", route.to.as_ref())?;
     optional(f, "from", route.from.as_ref())?;
+    optional(f, "domain", route.domain.as_ref())?;
+    if !route.headers.is_empty() {
+        let headers = route.headers.iter();
+        let headers: Vec<String> = headers
+            .map(|(name, value)| format!("{} = {}", quoted(name), quoted(value)))
+            .collect();
+        writeln!(f, "headers = {{ {} }}", headers.join(", "))?;
+    }
+    optional(f, "handoff", route.handoff.as_ref())?;
     writeln!(f, "agent = {}", quoted(&route.agent))
 }
 
@@ -120,6 +203,11 @@ fn optional(f: &mut Formatter<'_>, key: &str, value: Option<impl Display>) -> st
 /// A TOML string.
 fn quoted(text: &impl Display) -> String {
     toml::Value::String(text.to_string()).to_string()
+}
+
+fn quoted_list(texts: &[impl Display]) -> String {
+    let texts: Vec<String> = texts.iter().map(quoted).collect();
+    format!("[{}]", texts.join(", "))
 }
 
 fn time(duration: Duration) -> String {

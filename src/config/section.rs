@@ -41,6 +41,43 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// The table under `key`, to be taken apart and finished like this one; an empty one if there is none.
+    pub(super) fn table(&mut self, key: &'static str) -> Section<'_> {
+        let node = self.take(key);
+        Section::new(join(&self.path, key), node, self.report)
+    }
+
+    /// The tables of the list under `key`, each taken apart by `read`; none if there is no list.
+    pub(super) fn tables<T>(
+        &mut self,
+        key: &'static str,
+        mut read: impl FnMut(Section<'_>) -> Option<T>,
+    ) -> Vec<T> {
+        let path = join(&self.path, key);
+        let items = match self.take(key) {
+            None => Vec::new(),
+            Some(Node {
+                content: Content::List(items),
+                ..
+            }) => items,
+            Some(node) => {
+                let reason = format!("must be tables in a file: [[{path}]]");
+                self.report.tell(&innermost(&node), &path, reason);
+                Vec::new()
+            }
+        };
+        let read = |(position, node)| {
+            let path = format!("{path}[{position}]");
+            read(Section::new(path, Some(node), self.report))
+        };
+        items.into_iter().enumerate().filter_map(read).collect()
+    }
+
+    /// Everything that is left, for a table whose keys are the user's own.
+    pub(super) fn rest(&mut self) -> Fields {
+        std::mem::take(&mut self.fields)
+    }
+
     /// What is under `key`.
     pub(super) fn take(&mut self, key: &'static str) -> Option<Node> {
         self.asked.push(key);
@@ -167,6 +204,21 @@ impl<'a> Section<'a> {
         })
     }
 
+    /// A duration within bounds that has no fraction of a second, because it is told to others in seconds.
+    pub(super) fn seconds(
+        &mut self,
+        key: &'static str,
+        bounds: RangeInclusive<Duration>,
+    ) -> Option<Duration> {
+        let origin = self.origin(key);
+        let duration = self.duration(key, bounds)?;
+        if duration.subsec_nanos() > 0 {
+            self.tell(&origin, key, "must be whole seconds");
+            return None;
+        }
+        Some(duration)
+    }
+
     /// An address and a port.
     pub(super) fn address(&mut self, key: &'static str) -> Option<SocketAddr> {
         self.parsed(key, |text| {
@@ -175,20 +227,32 @@ impl<'a> Section<'a> {
         })
     }
 
-    /// A list of texts; in a variable, with commas between them.
+    /// A list of texts; in a variable, with commas between them or as a file has it.
     pub(super) fn texts(&mut self, key: &'static str) -> Option<Vec<String>> {
-        self.read(key, |node| match &node.content {
-            Content::List(items) => items
-                .iter()
-                .map(|item| Ok(text_of(item)?.to_owned()))
-                .collect(),
-            Content::Value(toml::Value::String(text)) if from_environment(node) => Ok(text
-                .split(',')
-                .map(|item| item.trim().to_owned())
-                .filter(|item| !item.is_empty())
-                .collect()),
-            _ => Err("must be a list of strings".to_owned()),
+        self.read(key, |node| {
+            let items = items_of(node)?;
+            let texts = items.iter().map(|item| Ok(text_of(item)?.to_owned()));
+            texts.collect()
         })
+    }
+
+    /// A list of texts that `parse` understands, each with a problem of its own if not. `None` if there is no list
+    /// or nothing in it is right.
+    pub(super) fn parsed_list<T>(
+        &mut self,
+        key: &'static str,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Option<Vec<T>> {
+        let items = self.read(key, items_of)?;
+        let mut values = Vec::new();
+        for (position, item) in items.iter().enumerate() {
+            match text_of(item).and_then(&parse) {
+                Ok(value) => values.push(value),
+                Err(reason) => self.tell(&item.origin, &format!("{key}[{position}]"), reason),
+            }
+        }
+        let all_wrong = values.is_empty() && !items.is_empty();
+        (!all_wrong).then_some(values)
     }
 
     /// Ends the table: whatever nobody asked for is unknown.
@@ -211,6 +275,28 @@ pub(super) fn text_of(node: &Node) -> Result<&str, String> {
         Content::Value(_) | Content::Table(_) | Content::List(_) => {
             Err("must be a string".to_owned())
         }
+    }
+}
+
+/// The items of a list; in a variable, with commas between them or as a file has it.
+fn items_of(node: &Node) -> Result<Vec<Node>, String> {
+    match &node.content {
+        Content::List(items) => Ok(items.clone()),
+        Content::Value(toml::Value::String(text)) if from_environment(node) => {
+            let item = |value| Node {
+                origin: node.origin.clone(),
+                content: Content::Value(value),
+            };
+            if let Ok(toml::Value::Array(values)) = text.trim().parse() {
+                return Ok(values.into_iter().map(item).collect());
+            }
+            let texts = text.split(',').map(str::trim);
+            Ok(texts
+                .filter(|text| !text.is_empty())
+                .map(|text| item(toml::Value::String(text.to_owned())))
+                .collect())
+        }
+        Content::Value(_) | Content::Table(_) => Err("must be a list of strings".to_owned()),
     }
 }
 

@@ -1,0 +1,504 @@
+//! Reading `[sip]`, `[rtp]` and what a route says of SIP calls.
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::Read;
+use std::net::IpAddr;
+use std::net::Ipv4Addr;
+use std::net::Ipv6Addr;
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use super::Rtp;
+use super::Secret;
+use super::SecretSource;
+use super::Sip;
+use super::SipAuth;
+use super::SipListen;
+use super::SipRegister;
+use super::SipTransport;
+use super::SipUser;
+use super::SrtpPolicy;
+use super::agents::existing_file;
+use super::load::DAY;
+use super::section::Section;
+use super::section::list;
+use super::section::text_of;
+use super::tree::Origin;
+use crate::engine::media::codec::packet::Codec;
+
+/// The longest password that a file may hold, in bytes: more is a mistaken path.
+const MAX_PASSWORD_BYTES: usize = 1_024;
+/// The longest number that is dialled (E.164: 15 digits).
+const LONGEST_NUMBER: usize = 15;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+type Environment = BTreeMap<String, String>;
+
+/// `[sip]`. `taken`: the keys and addresses of the other listeners.
+pub(super) fn sip(
+    mut section: Section<'_>,
+    environment: &Environment,
+    taken: &[(&str, SocketAddr)],
+) -> Sip {
+    let default = Sip::default();
+    let listen = listen(&mut section, taken).unwrap_or(default.listen);
+    let has_tls = listen.iter().any(|one| one.transport == SipTransport::Tls);
+    let advertised_address = section.parsed("advertised_address", reachable_host);
+    let tls_certificate = tls_file(&mut section, "tls_certificate", has_tls);
+    let tls_key = tls_file(&mut section, "tls_key", has_tls);
+    let allow = section.parsed_list("allow", network).unwrap_or_default();
+    let auth = auth(section.table("auth"), environment);
+    let register = section.tables("register", |table| register(table, environment));
+    let parameters = section.parsed_list("parameters", header_name);
+    let answer_within = section.duration("answer_within", Duration::ZERO..=30 * SECOND);
+    // RFC 4028 §5 forbids a Min-SE below 90 s; less is for tests that cannot wait for a refresh.
+    let interval = 10 * SECOND..=DAY;
+    let expires_origin = section.origin("session_expires");
+    let session_expires = section
+        .seconds("session_expires", interval.clone())
+        .unwrap_or(default.session_expires);
+    let min_session_expires = section
+        .seconds("min_session_expires", interval)
+        .unwrap_or(default.min_session_expires);
+    if session_expires < min_session_expires {
+        let least = humantime::format_duration(min_session_expires);
+        let reason = format!("must not be shorter than min_session_expires, {least}");
+        section.tell(&expires_origin, "session_expires", reason);
+    }
+    let sip = Sip {
+        listen,
+        advertised_address,
+        tls_certificate,
+        tls_key,
+        allow,
+        auth,
+        register,
+        parameters: parameters.unwrap_or_default(),
+        answer_within: answer_within.unwrap_or(default.answer_within),
+        session_expires,
+        min_session_expires,
+        transfer_timeout: section
+            .duration("transfer_timeout", SECOND..=300 * SECOND)
+            .unwrap_or(default.transfer_timeout),
+        connections: section
+            .number("connections", 1..=100_000)
+            .unwrap_or(default.connections),
+    };
+    section.finish();
+    sip
+}
+
+fn listen(section: &mut Section<'_>, taken: &[(&str, SocketAddr)]) -> Option<Vec<SipListen>> {
+    let origin = section.origin("listen");
+    let listen = section.parsed_list("listen", |text| {
+        SipListen::parse(text).ok_or_else(|| {
+            format!("{text:?} must be udp, tcp or tls with an address and a port, such as \"udp:127.0.0.1:5060\"")
+        })
+    })?;
+    let is_datagram = |one: &SipListen| one.transport == SipTransport::Udp;
+    for (position, one) in listen.iter().enumerate() {
+        // Port 0 is another port each time.
+        if one.address.port() == 0 {
+            continue;
+        }
+        let clashes = |earlier: &&SipListen| {
+            earlier.address == one.address && is_datagram(earlier) == is_datagram(one)
+        };
+        if let Some(earlier) = listen[..position].iter().find(clashes) {
+            let reason = format!("{one} has the same port as {earlier}");
+            section.tell(&origin, "listen", reason);
+        }
+        let other = taken.iter().find(|(_, address)| *address == one.address);
+        if let Some((key, _)) = other.filter(|_| !is_datagram(one)) {
+            let reason = format!("{one} must not be the same as {key}");
+            section.tell(&origin, "listen", reason);
+        }
+    }
+    Some(listen)
+}
+
+fn tls_file(section: &mut Section<'_>, key: &'static str, is_needed: bool) -> Option<PathBuf> {
+    let is_given = section.origin(key) != Origin::Nowhere;
+    let file = section.parsed(key, existing_file);
+    if is_needed && !is_given {
+        section.missing(key, "missing; a tls: listener needs it");
+    }
+    file
+}
+
+fn auth(mut section: Section<'_>, environment: &Environment) -> SipAuth {
+    let realm = section.parsed("realm", quotable);
+    let mut names = BTreeSet::new();
+    let users = section.tables("users", |mut user| {
+        let origin = user.origin("username");
+        let username = required(&mut user, "username", quotable);
+        if username
+            .as_ref()
+            .is_some_and(|name| !names.insert(name.clone()))
+        {
+            user.tell(&origin, "username", "there is another user of this name");
+        }
+        let password = password(&mut user, environment);
+        user.finish();
+        let (password, password_from) = password?;
+        Some(SipUser {
+            username: username?,
+            password,
+            password_from,
+        })
+    });
+    section.finish();
+    SipAuth {
+        realm: realm.unwrap_or_else(|| SipAuth::default().realm),
+        users,
+    }
+}
+
+fn register(mut section: Section<'_>, environment: &Environment) -> Option<SipRegister> {
+    let registrar = required(&mut section, "registrar", registrar);
+    let username = required(&mut section, "username", uri_user);
+    let auth_username = section.parsed("auth_username", quotable);
+    let password = password(&mut section, environment);
+    let expires = section.seconds("expires", 60 * SECOND..=DAY);
+    let domain = section.parsed("domain", host);
+    section.finish();
+    let (password, password_from) = password?;
+    Some(SipRegister {
+        registrar: registrar?,
+        username: username?,
+        auth_username,
+        password,
+        password_from,
+        expires: expires.unwrap_or(SipRegister::DEFAULT_EXPIRES),
+        domain,
+    })
+}
+
+/// The password of a user or a registration: from a variable or a file, and from exactly one of them.
+fn password(
+    section: &mut Section<'_>,
+    environment: &Environment,
+) -> Option<(Secret, SecretSource)> {
+    let variable_given = section.origin("password_env") != Origin::Nowhere;
+    let file_origin = section.origin("password_file");
+    let of_variable = section.parsed("password_env", |name| {
+        let is_name = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+        if !name.bytes().all(is_name) {
+            // Not repeated: it may be the password itself.
+            return Err("must be the name of an environment variable".to_owned());
+        }
+        // An empty variable is how an optional Kubernetes secret looks when it is not there.
+        let password = environment.get(name).filter(|text| !text.is_empty());
+        let password =
+            password.ok_or_else(|| format!("the environment variable {name} is not set"))?;
+        let source = SecretSource::Environment(name.to_owned());
+        Ok((Secret::new(password.clone()), source))
+    });
+    let of_file = section.parsed("password_file", |path| {
+        let password = password_of_file(path)?;
+        Ok((Secret::new(password), SecretSource::File(path.into())))
+    });
+    match (variable_given, &file_origin) {
+        (false, Origin::Nowhere) => section.missing("password_env", "missing; or password_file"),
+        (true, Origin::File | Origin::Environment(_)) => {
+            let reason = "must not stand beside password_env";
+            section.tell(&file_origin, "password_file", reason);
+        }
+        (true, Origin::Nowhere) | (false, Origin::File | Origin::Environment(_)) => {}
+    }
+    of_variable.or(of_file)
+}
+
+fn password_of_file(path: &str) -> Result<String, String> {
+    let cannot = |error: std::io::Error| format!("{path:?} cannot be read: {error}");
+    let mut text = String::new();
+    File::open(path)
+        .map_err(cannot)?
+        .take(MAX_PASSWORD_BYTES as u64 + 1)
+        .read_to_string(&mut text)
+        .map_err(cannot)?;
+    if text.len() > MAX_PASSWORD_BYTES {
+        return Err(format!(
+            "{path:?} is longer than {MAX_PASSWORD_BYTES} bytes"
+        ));
+    }
+    // Editors end a file with a line feed that nobody means.
+    let password = text.trim_end_matches(['\r', '\n']);
+    if password.is_empty() {
+        return Err(format!("{path:?} is empty"));
+    }
+    Ok(password.to_owned())
+}
+
+/// `[rtp]`
+pub(super) fn rtp(mut section: Section<'_>) -> Rtp {
+    let default = Rtp::default();
+    let wait = SECOND..=DAY;
+    let rtp = Rtp {
+        ports: section.parsed("ports", ports).unwrap_or(default.ports),
+        advertised_address: section.parsed("advertised_address", reachable_address),
+        codecs: codecs(&mut section).unwrap_or(default.codecs),
+        opus_complexity: section
+            .number("opus_complexity", 0..=10)
+            .unwrap_or(default.opus_complexity),
+        srtp: section
+            .word("srtp", &SrtpPolicy::WORDS)
+            .unwrap_or(default.srtp),
+        strict_source: section
+            .flag("strict_source")
+            .unwrap_or(default.strict_source),
+        initial_timeout: section
+            .duration("initial_timeout", wait.clone())
+            .unwrap_or(default.initial_timeout),
+        timeout: section
+            .duration("timeout", wait.clone())
+            .unwrap_or(default.timeout),
+        hold_timeout: section
+            .duration("hold_timeout", wait)
+            .unwrap_or(default.hold_timeout),
+    };
+    section.finish();
+    rtp
+}
+
+fn ports(text: &str) -> Result<RangeInclusive<u16>, String> {
+    let port = |text: &str| text.trim().parse::<u16>().ok();
+    let (first, last) = text
+        .split_once('-')
+        .and_then(|(first, last)| Some((port(first)?, port(last)?)))
+        .ok_or("must be a range of ports such as \"10000-19999\"")?;
+    if first < 1_024 {
+        return Err("must not have ports below 1024".to_owned());
+    }
+    // RFC 3550 §11: RTP has the even port, and RTCP the odd one above it.
+    if first % 2 != 0 {
+        return Err("must begin with an even port".to_owned());
+    }
+    if last <= first {
+        return Err("must have two ports at least".to_owned());
+    }
+    Ok(first..=last)
+}
+
+fn codecs(section: &mut Section<'_>) -> Option<Vec<Codec>> {
+    let origin = section.origin("codecs");
+    let codecs = section.parsed_list("codecs", |text| {
+        Codec::ALL
+            .into_iter()
+            .find(|codec| codec.encoding_name().eq_ignore_ascii_case(text))
+            .ok_or_else(|| {
+                let words = Codec::ALL.map(|codec| codec.encoding_name().to_ascii_lowercase());
+                format!("{text:?} is none of {}", list(words.iter()))
+            })
+    })?;
+    if codecs.is_empty() {
+        section.tell(&origin, "codecs", "must have one at least");
+    }
+    for (position, codec) in codecs.iter().enumerate() {
+        if codecs[..position].contains(codec) {
+            let word = codec.encoding_name().to_ascii_lowercase();
+            section.tell(&origin, "codecs", format!("{word} is there twice"));
+        }
+    }
+    Some(codecs)
+}
+
+/// `headers` of a route.
+pub(super) fn headers(mut section: Section<'_>) -> BTreeMap<String, String> {
+    let mut headers = BTreeMap::new();
+    let mut seen = BTreeSet::new();
+    for (name, node) in section.rest() {
+        let header = header_name(&name).and_then(|name| {
+            if !seen.insert(name.to_ascii_lowercase()) {
+                return Err("is there twice (case does not count)".to_owned());
+            }
+            Ok((name, text_of(&node)?.to_owned()))
+        });
+        match header {
+            Ok((name, value)) => {
+                headers.insert(name, value);
+            }
+            Err(reason) => section.tell(&node.origin, &name, reason),
+        }
+    }
+    headers
+}
+
+/// Where a hand-off goes: a telephone number or a `sip:` URI.
+pub(super) fn handoff(text: &str) -> Result<String, String> {
+    let digits = text.strip_prefix('+').unwrap_or(text);
+    let is_number = (1..=LONGEST_NUMBER).contains(&digits.len()) && is_digits(digits);
+    if is_number || text.strip_prefix("sip:").is_some_and(is_address) {
+        return Ok(text.to_owned());
+    }
+    Err(
+        "must be a telephone number such as \"+18005551212\" or a URI such as \"sip:queue@pbx.example.com\""
+            .to_owned(),
+    )
+}
+
+/// What follows the scheme of a SIP URI: perhaps a user, a host, perhaps parameters. What could break out of a header
+/// field or an XML attribute is not in it (RFC 3261 §25.1 wants it escaped).
+fn is_address(text: &str) -> bool {
+    let is_clean = text
+        .bytes()
+        .all(|byte| byte.is_ascii_graphic() && !b"<>\"\\^`{|}".contains(&byte));
+    let (user, rest) = match text.rsplit_once('@') {
+        Some((user, rest)) => (Some(user), rest),
+        None => (None, text),
+    };
+    let end = rest.find([';', '?']).unwrap_or(rest.len());
+    is_clean
+        && user.is_none_or(|user| !user.is_empty() && !user.contains('@'))
+        && is_host_and_port(&rest[..end])
+}
+
+fn registrar(text: &str) -> Result<String, String> {
+    let wrong = "must be a URI without a user, such as \"sip:pbx.example.com:5060;transport=tcp\"";
+    let (scheme, rest) = text.split_once(':').ok_or(wrong)?;
+    let (address, parameter) = match rest.split_once(';') {
+        Some((address, parameter)) => (address, Some(parameter)),
+        None => (rest, None),
+    };
+    let transport = match parameter.map(|parameter| parameter.strip_prefix("transport=")) {
+        None => None,
+        Some(Some(word @ ("udp" | "tcp" | "tls"))) => Some(word),
+        Some(_) => return Err(wrong.to_owned()),
+    };
+    // RFC 3261 §26.2.2: sips is never without TLS, and there is none over UDP here.
+    let fits = match scheme {
+        "sip" => true,
+        "sips" => transport != Some("udp"),
+        _ => false,
+    };
+    if !fits || !is_host_and_port(address) {
+        return Err(wrong.to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+/// A value that must be given.
+fn required<T>(
+    section: &mut Section<'_>,
+    key: &'static str,
+    parse: impl FnOnce(&str) -> Result<T, String>,
+) -> Option<T> {
+    let is_given = section.origin(key) != Origin::Nowhere;
+    let value = section.parsed(key, parse);
+    if !is_given {
+        section.missing(key, "missing");
+    }
+    value
+}
+
+/// What goes between the quotes of a digest unescaped.
+fn quotable(text: &str) -> Result<String, String> {
+    if text
+        .chars()
+        .any(|c| c.is_control() || c == '"' || c == '\\')
+    {
+        return Err("must have no quote, backslash or control character".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+/// The user part of a SIP URI as it stands there (RFC 3261 §25.1, `user`).
+fn uri_user(text: &str) -> Result<String, String> {
+    let is_user = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.!~*'()&=+$,;?/%".contains(&byte);
+    if !text.bytes().all(is_user) {
+        return Err("must be the user of a SIP address, such as \"1000\"".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+/// A field's name (RFC 3261 §25.1, `token`).
+fn header_name(text: &str) -> Result<String, String> {
+    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"-.!%*_+`'~".contains(&byte);
+    if text.is_empty() || !text.bytes().all(is_token) {
+        return Err(format!(
+            "{text:?} must be the name of a SIP header field, such as \"X-Department\""
+        ));
+    }
+    Ok(text.to_owned())
+}
+
+fn network(text: &str) -> Result<IpNet, String> {
+    let single = || text.parse::<IpAddr>().map(IpNet::from);
+    let network = text
+        .parse()
+        .or_else(|_| single())
+        .map_err(|_| format!("{text:?} must be a network or an address, such as \"10.0.0.0/8\""))?;
+    Ok(network.trunc())
+}
+
+/// A host that others can reach.
+fn reachable_host(text: &str) -> Result<String, String> {
+    let host = host(text)?;
+    if host.parse().is_ok_and(|ip: IpAddr| ip.is_unspecified()) {
+        return Err("must be an address that callers can reach".to_owned());
+    }
+    Ok(host)
+}
+
+fn reachable_address(text: &str) -> Result<IpAddr, String> {
+    reachable_host(text)?.parse().map_err(|_| {
+        "must be an IP address: SDP is read by machines that ask no name server".to_owned()
+    })
+}
+
+/// A name in lower case, or an IP address, IPv6 without its brackets.
+pub(super) fn host(text: &str) -> Result<String, String> {
+    let unbracketed = text
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+        .unwrap_or(text);
+    if let Ok(address) = unbracketed.parse::<Ipv6Addr>() {
+        return Ok(address.to_string());
+    }
+    if is_host(text) {
+        return Ok(text.to_ascii_lowercase());
+    }
+    Err("must be an IP address or a host name, without a port".to_owned())
+}
+
+fn is_host_and_port(text: &str) -> bool {
+    let is_port = |text: &str| is_digits(text) && text.parse::<u16>().is_ok_and(|port| port > 0);
+    if let Some(rest) = text.strip_prefix('[') {
+        return rest.split_once(']').is_some_and(|(address, port)| {
+            let port_fits = port.is_empty() || port.strip_prefix(':').is_some_and(is_port);
+            address.parse::<Ipv6Addr>().is_ok() && port_fits
+        });
+    }
+    match text.split_once(':') {
+        Some((host, port)) => is_host(host) && is_port(port),
+        None => is_host(text),
+    }
+}
+
+/// An IPv4 address, or a name whose last label begins with a letter (RFC 3261 §25.1, `hostname`).
+fn is_host(text: &str) -> bool {
+    let is_label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    let last = text.rsplit('.').next().unwrap_or_default();
+    let is_name = text.len() <= 253
+        && text.split('.').all(is_label)
+        && last.starts_with(|c: char| c.is_ascii_alphabetic());
+    is_name || text.parse::<Ipv4Addr>().is_ok()
+}
+
+fn is_digits(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
+}
