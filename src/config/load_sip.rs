@@ -448,9 +448,9 @@ fn reachable_host(text: &str) -> Result<String, String> {
 }
 
 fn reachable_address(text: &str) -> Result<IpAddr, String> {
-    reachable_host(text)?.parse().map_err(|_| {
-        "must be an IP address: SDP is read by machines that ask no name server".to_owned()
-    })
+    reachable_host(text)?
+        .parse()
+        .map_err(|_| "must be an IP address".to_owned())
 }
 
 /// A name in lower case, or an IP address, IPv6 without its brackets.
