@@ -8,7 +8,19 @@ use tandem::config::AgentKind;
 use tandem::config::BargeIn;
 use tandem::config::Config;
 use tandem::config::Greeting;
+use tandem::config::Rtp;
+use tandem::config::Secret;
+use tandem::config::SecretSource;
+use tandem::config::Sip;
+use tandem::config::SipAuth;
+use tandem::config::SipListen;
+use tandem::config::SipRegister;
+use tandem::config::SipTransport;
+use tandem::config::SipUser;
+use tandem::config::SrtpPolicy;
 use tandem::config::problem::Problems;
+use tandem::engine::media::codec::packet::Codec;
+use tandem::io::leg::IngressKind;
 
 #[test]
 fn without_a_file_there_is_one_local_agent_on_loopback() {
@@ -19,6 +31,9 @@ fn without_a_file_there_is_one_local_agent_on_loopback() {
     assert_eq!(config.agents["local"].kind, AgentKind::Local);
     assert_eq!(config.routes.len(), 1);
     assert_eq!(config.routes[0].agent, "local");
+    let listen: Vec<String> = config.sip.listen.iter().map(ToString::to_string).collect();
+    assert_eq!(listen, ["udp:127.0.0.1:5060", "tcp:127.0.0.1:5060"]);
+    assert_eq!(config.rtp.ports, 10_000..=19_999);
     assert!(!config.twilio.require_signature);
     assert_eq!(config, defaults());
 }
@@ -41,10 +56,22 @@ fn the_documented_file_names_every_key_that_is_known() {
         admin.x = 1
         limits.x = 1
         drain.x = 1
+        sip.x = 1
+        sip.auth.x = 1
+        rtp.x = 1
         twilio.x = 1
         audio.x = 1
         turn.x = 1
         log.x = 1
+        [[sip.auth.users]]
+        x = 1
+        username = 'u'
+        password_env = 'PASSWORD'
+        [[sip.register]]
+        x = 1
+        registrar = 'sip:pbx'
+        username = 'u'
+        password_env = 'PASSWORD'
         [[routes]]
         x = 1
         agent = 'a'
@@ -52,14 +79,17 @@ fn the_documented_file_names_every_key_that_is_known() {
         x = 1
         kind = 'local'
     ";
-    let problems = problems(broken, &[]);
-    assert_eq!(problems.len(), 10, "{problems:#?}");
+    let problems = problems(broken, &[("PASSWORD", "hush-hush")]);
+    assert_eq!(problems.len(), 15, "{problems:#?}");
     for line in problems {
         let (_, known) = line.split_once("known here: ").expect("the known keys");
         for key in known.split(", ") {
             let documented = text.lines().any(|line| {
-                line.trim_start_matches("# ")
-                    .starts_with(&format!("{key} = "))
+                let line = line.trim_start_matches("# ");
+                let is_value = line.starts_with(&format!("{key} = "));
+                let is_table = line.starts_with('[')
+                    && line.trim_end_matches(']').ends_with(&format!(".{key}"));
+                is_value || is_table
             });
             assert!(documented, "{key} is not in config/tandem.toml");
         }
@@ -114,7 +144,7 @@ fn every_problem_is_told_at_once_with_its_place() {
             "FILE: audio.chunk: must be from 20ms to 200ms",
             r#"FILE: turn.barge_in: "shout" is none of words, voice, off"#,
             "environment: TANDEM__TURN__NO_INPUT_LIMIT: must be a whole number",
-            "FILE: turn.barge-in: unknown key; known here: barge_in, no_input_timeout, no_input_limit, stream_ceiling, interdigit_timeout, max_digits",
+            "FILE: turn.barge-in: unknown key; known here: barge_in, no_input_timeout, no_input_limit, stream_ceiling, interdigit_timeout, max_digits, transfer_failed_event",
             r#"FILE: log.filter: must be a log filter such as "info" or "warn,tandem=debug""#,
             "FILE: log.json: must be true or false",
             "FILE: agents.sales.kind: missing; one of dialogflow-cx, dialogflow-cx-v3beta1, local",
@@ -126,8 +156,8 @@ fn every_problem_is_told_at_once_with_its_place() {
             r#"FILE: agents.support.language: must be a language tag such as "en-US""#,
             r#"FILE: agents.support.greeting: must be "none" or exactly one of { event = … }, { text = … }, { intent = … }"#,
             r#"FILE: routes[0].agent: there is no agent "nobody"; known: sales, support"#,
-            r#"FILE: routes[0].ingress: "pigeon" is none of twilio"#,
-            "FILE: colour: unknown section; known: http, admin, limits, drain, twilio, audio, turn, log, routes, agents",
+            r#"FILE: routes[0].ingress: "pigeon" is none of sip, twilio"#,
+            "FILE: colour: unknown section; known: http, admin, limits, drain, sip, rtp, twilio, audio, turn, log, routes, agents",
         ]
     );
 }
@@ -135,14 +165,10 @@ fn every_problem_is_told_at_once_with_its_place() {
 #[test]
 fn what_this_version_cannot_do_is_refused_rather_than_ignored() {
     let broken = r#"
-        [sip]
-        listen = ["udp:0.0.0.0:5060"]
-        [rtp]
-        ports = "10000-19999"
         [webrtc]
         listen = "0.0.0.0:10443"
         [[routes]]
-        ingress = "sip"
+        ingress = "whip"
         agent = "old"
         [agents.old]
         kind = "dialogflow-es"
@@ -151,12 +177,10 @@ fn what_this_version_cannot_do_is_refused_rather_than_ignored() {
     assert_eq!(
         problems(broken, &[("TANDEM__FALLBACK__PROMPT", "sorry.wav")]),
         [
-            "FILE: sip: not supported yet by this version",
-            "FILE: rtp: not supported yet by this version",
             "FILE: webrtc: not supported yet by this version",
             "environment: TANDEM__FALLBACK__PROMPT: not supported yet by this version",
             r#"FILE: agents.old.kind: "dialogflow-es" is not supported yet by this version"#,
-            r#"FILE: routes[0].ingress: "sip" is not supported yet by this version"#,
+            r#"FILE: routes[0].ingress: "whip" is not supported yet by this version"#,
         ]
     );
 }
@@ -241,7 +265,7 @@ fn variables_with_unknown_names_are_told() {
         [
             "environment: TANDEM__LIMITS__CALL: unknown key; known here: calls, calls_per_second, call_duration",
             "environment: TANDEM__ROUTES__0__AGENT: must be tables in a file: [[routes]]",
-            "environment: TANDEM__TWILLIO__PARAMETERS: unknown section; known: http, admin, limits, drain, twilio, audio, turn, log, routes, agents",
+            "environment: TANDEM__TWILLIO__PARAMETERS: unknown section; known: http, admin, limits, drain, sip, rtp, twilio, audio, turn, log, routes, agents",
         ]
     );
 }
@@ -362,6 +386,440 @@ fn what_is_printed_loads_to_the_same_and_holds_no_secret() {
     assert!(!printed.contains("hush-hush") && !debugged.contains("hush-hush"));
 }
 
+#[test]
+fn everything_about_sip_is_read() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let certificate = written(&directory, "sip.crt", "");
+    let key = written(&directory, "sip.key", "");
+    let password = written(&directory, "password", "of-a-file\r\n");
+    let file = format!(
+        r#"
+        [sip]
+        listen = ["udp:0.0.0.0:5060", "TCP:[::1]:5060", "tls:[::]:0"]
+        advertised_address = "[2001:DB8::7]"
+        tls_certificate = '{certificate}'
+        tls_key = '{key}'
+        allow = ["10.1.2.3/8", "192.0.2.1", "2001:db8::/32"]
+        parameters = ["X-Department", "User-to-User"]
+        answer_within = "0s"
+        session_expires = "20m"
+        min_session_expires = "10s"
+        transfer_timeout = "1m"
+        connections = 5
+        [sip.auth]
+        realm = "pbx.example.com"
+        users = [
+            {{ username = "pbx", password_env = "PBX_PASSWORD" }},
+            {{ username = "trunk@example.com", password_file = '{password}' }},
+        ]
+        [[sip.register]]
+        registrar = "sip:pbx.example.com:5062;transport=tcp"
+        username = "1000"
+        auth_username = "1000-secret-name"
+        password_env = "PBX_PASSWORD"
+        expires = "1h"
+        domain = "Example.com"
+        [[sip.register]]
+        registrar = "sips:[2001:db8::1]"
+        username = "1001"
+        password_file = '{password}'
+        [rtp]
+        ports = "20000-20001"
+        advertised_address = "203.0.113.7"
+        codecs = ["PCMA", "g722"]
+        opus_complexity = 10
+        srtp = "required"
+        strict_source = true
+        initial_timeout = "1s"
+        timeout = "2s"
+        hold_timeout = "3s"
+        [turn]
+        transfer_failed_event = "NOBODY_THERE"
+        [[routes]]
+        ingress = "sip"
+        to = "1000"
+        domain = "Support.Example.com"
+        headers = {{ X-Department = "sales", "Call-Info" = "a b" }}
+        handoff = "sip:queue@pbx.example.com:5070;transport=tcp"
+        agent = "local"
+        [[routes]]
+        handoff = "+18005551212"
+        agent = "local"
+        [agents.local]
+        kind = "local"
+        "#
+    );
+    let environment = [("PBX_PASSWORD", "of a variable")];
+    let config = load(&file, &environment).expect("valid");
+    let of_file = (
+        Secret::new("of-a-file".to_owned()),
+        SecretSource::File(password.into()),
+    );
+    let of_variable = (
+        Secret::new("of a variable".to_owned()),
+        SecretSource::Environment("PBX_PASSWORD".to_owned()),
+    );
+    let listen = |transport, address: &str| SipListen {
+        transport,
+        address: address.parse().expect("an address"),
+    };
+    assert_eq!(
+        config.sip,
+        Sip {
+            listen: vec![
+                listen(SipTransport::Udp, "0.0.0.0:5060"),
+                listen(SipTransport::Tcp, "[::1]:5060"),
+                listen(SipTransport::Tls, "[::]:0"),
+            ],
+            advertised_address: Some("2001:db8::7".to_owned()),
+            tls_certificate: Some(certificate.into()),
+            tls_key: Some(key.into()),
+            allow: ["10.0.0.0/8", "192.0.2.1/32", "2001:db8::/32"]
+                .map(|network| network.parse().expect("a network"))
+                .to_vec(),
+            auth: SipAuth {
+                realm: "pbx.example.com".to_owned(),
+                users: vec![
+                    SipUser {
+                        username: "pbx".to_owned(),
+                        password: of_variable.0.clone(),
+                        password_from: of_variable.1.clone(),
+                    },
+                    SipUser {
+                        username: "trunk@example.com".to_owned(),
+                        password: of_file.0.clone(),
+                        password_from: of_file.1.clone(),
+                    },
+                ],
+            },
+            register: vec![
+                SipRegister {
+                    registrar: "sip:pbx.example.com:5062;transport=tcp".to_owned(),
+                    username: "1000".to_owned(),
+                    auth_username: Some("1000-secret-name".to_owned()),
+                    password: of_variable.0,
+                    password_from: of_variable.1,
+                    expires: Duration::from_secs(3_600),
+                    domain: Some("example.com".to_owned()),
+                },
+                SipRegister {
+                    registrar: "sips:[2001:db8::1]".to_owned(),
+                    username: "1001".to_owned(),
+                    auth_username: None,
+                    password: of_file.0,
+                    password_from: of_file.1,
+                    expires: Duration::from_secs(600),
+                    domain: None,
+                },
+            ],
+            parameters: vec!["X-Department".to_owned(), "User-to-User".to_owned()],
+            answer_within: Duration::ZERO,
+            session_expires: Duration::from_secs(1_200),
+            min_session_expires: Duration::from_secs(10),
+            transfer_timeout: Duration::from_secs(60),
+            connections: 5,
+        }
+    );
+    assert_eq!(
+        config.rtp,
+        Rtp {
+            ports: 20_000..=20_001,
+            advertised_address: Some([203, 0, 113, 7].into()),
+            codecs: vec![Codec::Pcma, Codec::G722],
+            opus_complexity: 10,
+            srtp: SrtpPolicy::Required,
+            strict_source: true,
+            initial_timeout: Duration::from_secs(1),
+            timeout: Duration::from_secs(2),
+            hold_timeout: Duration::from_secs(3),
+        }
+    );
+    assert_eq!(config.turn.transfer_failed_event, "NOBODY_THERE");
+    let route = &config.routes[0];
+    assert_eq!(route.ingress, Some(IngressKind::Sip));
+    assert_eq!(route.domain.as_deref(), Some("support.example.com"));
+    assert_eq!(route.headers["X-Department"], "sales");
+    assert_eq!(route.headers["Call-Info"], "a b");
+    assert_eq!(route.headers.len(), 2);
+    let handoff = "sip:queue@pbx.example.com:5070;transport=tcp";
+    assert_eq!(route.handoff.as_deref(), Some(handoff));
+    assert_eq!(config.routes[1].handoff.as_deref(), Some("+18005551212"));
+
+    let printed = config.to_string();
+    assert_eq!(load(&printed, &environment).expect("it loads"), config);
+    for text in [printed, format!("{config:?}")] {
+        assert!(text.contains("<secret>"), "{text}");
+        for secret in ["of-a-file", "of a variable"] {
+            assert!(!text.contains(secret), "{text}");
+        }
+    }
+}
+
+#[test]
+fn every_problem_with_sip_is_told_at_once_with_its_place() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let empty = written(&directory, "empty", "\n");
+    let long = written(&directory, "long", &"x".repeat(1_025));
+    let broken = format!(
+        r#"
+        [sip]
+        listen = ["udp:127.0.0.1:5060", "sctp:127.0.0.1:5060", "tls:localhost:5061", "tcp:127.0.0.1:8080",
+            "tcp:127.0.0.1:7000", "tls:127.0.0.1:7000", "udp:127.0.0.1:7000"]
+        advertised_address = "203.0.113.7:5060"
+        tls_key = "nowhere.key"
+        allow = ["10.0.0.0/33", "192.0.2.1", "everybody", 7]
+        parameters = ["X Department"]
+        answer_within = "31s"
+        session_expires = "90500ms"
+        min_session_expires = "9s"
+        transfer_timeout = "0s"
+        connections = 0
+        password = "hush-hush"
+        [sip.auth]
+        realm = 'a "b"'
+        [[sip.auth.users]]
+        username = "pbx"
+        password_env = "NOT_SET"
+        [[sip.auth.users]]
+        username = "pbx"
+        password_env = "PASSWORD"
+        password_file = '{empty}'
+        [[sip.auth.users]]
+        password_env = "hush-hush"
+        [[sip.auth.users]]
+        username = 'a\b'
+        [[sip.auth.users]]
+        username = "empty"
+        password_env = "EMPTY"
+        [[sip.register]]
+        username = "a b"
+        password_file = '{long}'
+        expires = "59s"
+        domain = "example.com:5060"
+        [[sip.register]]
+        registrar = "pbx.example.com"
+        username = "1000"
+        password = "hush-hush"
+        [rtp]
+        ports = "10000"
+        advertised_address = "voice.example.com"
+        codecs = ["opus", "g729", "OPUS"]
+        opus_complexity = 11
+        srtp = "maybe"
+        strict_source = "no"
+        initial_timeout = "0s"
+        timeout = 60
+        hold_timeout = "2d"
+        [turn]
+        transfer_failed_event = ""
+        [[routes]]
+        domain = "a b"
+        headers = {{ "X Department" = "sales", X-A = 1, X-B = "1", x-b = "2" }}
+        handoff = "sips:queue@pbx.example.com"
+        agent = "local"
+        [[routes]]
+        ingress = "twilio"
+        domain = "example.com"
+        headers = {{ X-A = "1" }}
+        agent = "local"
+        [[routes]]
+        headers = ["X-A"]
+        agent = "local"
+        [agents.local]
+        kind = "local"
+        "#
+    );
+    let environment = [("PASSWORD", "hush-hush"), ("EMPTY", "")];
+    let problems = problems(&broken, &environment);
+    assert_eq!(
+        problems,
+        [
+            r#"FILE: sip.listen[1]: "sctp:127.0.0.1:5060" must be udp, tcp or tls with an address and a port, such as "udp:127.0.0.1:5060""#,
+            r#"FILE: sip.listen[2]: "tls:localhost:5061" must be udp, tcp or tls with an address and a port, such as "udp:127.0.0.1:5060""#,
+            "FILE: sip.listen: tcp:127.0.0.1:8080 must not be the same as http.listen",
+            "FILE: sip.listen: tls:127.0.0.1:7000 has the same port as tcp:127.0.0.1:7000",
+            "FILE: sip.advertised_address: must be an IP address or a host name, without a port",
+            "FILE: sip.tls_certificate: missing; a tls: listener needs it",
+            r#"FILE: sip.tls_key: there is no file "nowhere.key""#,
+            r#"FILE: sip.allow[0]: "10.0.0.0/33" must be a network or an address, such as "10.0.0.0/8""#,
+            r#"FILE: sip.allow[2]: "everybody" must be a network or an address, such as "10.0.0.0/8""#,
+            "FILE: sip.allow[3]: must be a string",
+            "FILE: sip.auth.realm: must have no quote, backslash or control character",
+            "FILE: sip.auth.users[0].password_env: the environment variable NOT_SET is not set",
+            "FILE: sip.auth.users[1].username: there is another user of this name",
+            &format!("FILE: sip.auth.users[1].password_file: {empty:?} is empty"),
+            "FILE: sip.auth.users[1].password_file: must not stand beside password_env",
+            "FILE: sip.auth.users[2].username: missing",
+            "FILE: sip.auth.users[2].password_env: must be the name of an environment variable",
+            "FILE: sip.auth.users[3].username: must have no quote, backslash or control character",
+            "FILE: sip.auth.users[3].password_env: missing; or password_file",
+            "FILE: sip.auth.users[4].password_env: the environment variable EMPTY is not set",
+            "FILE: sip.register[0].registrar: missing",
+            r#"FILE: sip.register[0].username: must be the user of a SIP address, such as "1000""#,
+            &format!("FILE: sip.register[0].password_file: {long:?} is longer than 1024 bytes"),
+            "FILE: sip.register[0].expires: must be from 1m to 1day",
+            "FILE: sip.register[0].domain: must be an IP address or a host name, without a port",
+            r#"FILE: sip.register[1].registrar: must be a URI without a user, such as "sip:pbx.example.com:5060;transport=tcp""#,
+            "FILE: sip.register[1].password_env: missing; or password_file",
+            "FILE: sip.register[1].password: unknown key; known here: registrar, username, auth_username, password_env, password_file, expires, domain",
+            r#"FILE: sip.parameters[0]: "X Department" must be the name of a SIP header field, such as "X-Department""#,
+            "FILE: sip.answer_within: must be from 0s to 30s",
+            "FILE: sip.session_expires: must be whole seconds",
+            "FILE: sip.min_session_expires: must be from 10s to 1day",
+            "FILE: sip.transfer_timeout: must be from 1s to 5m",
+            "FILE: sip.connections: must be from 1 to 100000",
+            "FILE: sip.password: unknown key; known here: listen, advertised_address, tls_certificate, tls_key, allow, auth, register, parameters, answer_within, session_expires, min_session_expires, transfer_timeout, connections",
+            r#"FILE: rtp.ports: must be a range of ports such as "10000-19999""#,
+            "FILE: rtp.advertised_address: must be an IP address",
+            r#"FILE: rtp.codecs[1]: "g729" is none of opus, g722, pcmu, pcma"#,
+            "FILE: rtp.codecs: opus is there twice",
+            "FILE: rtp.opus_complexity: must be from 0 to 10",
+            r#"FILE: rtp.srtp: "maybe" is none of off, optional, required"#,
+            "FILE: rtp.strict_source: must be true or false",
+            "FILE: rtp.initial_timeout: must be from 1s to 1day",
+            r#"FILE: rtp.timeout: must be a duration such as "5s", "100ms" or "2h""#,
+            "FILE: rtp.hold_timeout: must be from 1s to 1day",
+            "FILE: turn.transfer_failed_event: must not be empty",
+            "FILE: routes[0].domain: must be an IP address or a host name, without a port",
+            r#"FILE: routes[0].headers.X Department: "X Department" must be the name of a SIP header field, such as "X-Department""#,
+            "FILE: routes[0].headers.X-A: must be a string",
+            "FILE: routes[0].headers.x-b: is there twice (case does not count)",
+            r#"FILE: routes[0].handoff: must be a telephone number such as "+18005551212" or a URI such as "sip:queue@pbx.example.com""#,
+            "FILE: routes[1].domain: only SIP calls can be told by it",
+            "FILE: routes[1].headers: only SIP calls can be told by it",
+            "FILE: routes[2].headers: must be a table",
+        ]
+    );
+    assert!(!problems.concat().contains("hush-hush"));
+}
+
+#[test]
+fn ports_are_pairs_that_anybody_may_open() {
+    for (ports, reason) in [
+        ("1022-2000", "must not have ports below 1024"),
+        ("10001-20000", "must begin with an even port"),
+        ("10000-10000", "must have two ports at least"),
+        ("20000-10000", "must have two ports at least"),
+        (
+            "10000-65536",
+            r#"must be a range of ports such as "10000-19999""#,
+        ),
+    ] {
+        let file = format!("[rtp]\nports = '{ports}'");
+        assert_eq!(problems(&file, &[]), [format!("FILE: rtp.ports: {reason}")]);
+    }
+    let config = load("[rtp]\nports = '1024 - 65535'", &[]).expect("valid");
+    assert_eq!(config.rtp.ports, 1_024..=65_535);
+}
+
+#[test]
+fn uris_that_lead_elsewhere_are_refused() {
+    let load_with = |registrar: &str, handoff: &str| {
+        let file = format!(
+            "[[sip.register]]\nregistrar = '{registrar}'\nusername = 'u'\npassword_env = 'P'\n\
+             [[routes]]\nagent = 'a'\nhandoff = '{handoff}'\n[agents.a]\nkind = 'local'"
+        );
+        load(&file, &[("P", "x")])
+    };
+    let (registrar, handoff) = ("sip:pbx", "100");
+    for good in ["sip:10.0.0.1", "sip:[::1]:5060", "sips:pbx;transport=tls"] {
+        load_with(good, handoff).unwrap_or_else(|problems| panic!("{good}: {problems}"));
+    }
+    for good in ["sip:pbx", "sip:+1555@[::1]", "sip:a@b?X-Queue=sales"] {
+        load_with(registrar, good).unwrap_or_else(|problems| panic!("{good}: {problems}"));
+    }
+    for bad in [
+        "sip:",
+        "sip:me@pbx",
+        "sip:pbx:0",
+        "sip:pbx:+5060",
+        "sip:pbx:65536",
+        "sip:-pbx",
+        "sip:1.2.3.4.5",
+        "sip:[::1",
+        "sip:pbx;transport=sctp",
+        "sip:pbx;lr",
+        "sips:pbx;transport=udp",
+        "tel:100",
+    ] {
+        let problems = load_with(bad, handoff).expect_err(bad);
+        assert_eq!(problems.0[0].key, "sip.register[0].registrar", "{bad}");
+    }
+    for bad in [
+        "+",
+        "1234567890123456",
+        "12 34",
+        "sip:@pbx",
+        "sip:a@b@c",
+        "sip:a@",
+        "sip:a b@pbx",
+        "sip:a@pbx>;x=<b",
+        "pbx.example.com",
+    ] {
+        let problems = load_with(registrar, bad).expect_err(bad);
+        assert_eq!(problems.0[0].key, "routes[0].handoff", "{bad}");
+    }
+}
+
+#[test]
+fn a_session_is_never_shorter_than_its_shortest() {
+    assert_eq!(
+        problems("[sip]\nmin_session_expires = '1h'", &[]),
+        ["FILE: sip.session_expires: must not be shorter than min_session_expires, 1h"]
+    );
+}
+
+#[test]
+fn an_address_that_is_no_address_is_not_advertised() {
+    let broken = "sip.advertised_address = '0.0.0.0'\nrtp.advertised_address = '::'\n";
+    assert_eq!(
+        problems(broken, &[]),
+        [
+            "FILE: sip.advertised_address: must be an address that callers can reach",
+            "FILE: rtp.advertised_address: must be an address that callers can reach",
+        ]
+    );
+}
+
+#[test]
+fn variables_reach_sip_with_lists_of_either_kind() {
+    let file = "[sip]\nlisten = ['udp:10.0.0.1:5060']\nallow = ['10.0.0.0/8']\n";
+    let environment = [
+        ("TANDEM__SIP__LISTEN", "udp:127.0.0.1:5070, tcp:[::1]:5070,"),
+        ("TANDEM__SIP__ALLOW", ""),
+        ("TANDEM__SIP__AUTH__REALM", "example.com"),
+        ("TANDEM__RTP__PORTS", "30000-30999"),
+        ("TANDEM__RTP__CODECS", r#"["pcma", 'pcmu']"#),
+        ("TANDEM__RTP__STRICT_SOURCE", "true"),
+    ];
+    let config = load(file, &environment).expect("valid");
+    let listen: Vec<String> = config.sip.listen.iter().map(ToString::to_string).collect();
+    assert_eq!(listen, ["udp:127.0.0.1:5070", "tcp:[::1]:5070"]);
+    assert_eq!(config.sip.allow, []);
+    assert_eq!(config.sip.auth.realm, "example.com");
+    assert_eq!(config.rtp.ports, 30_000..=30_999);
+    assert_eq!(config.rtp.codecs, [Codec::Pcma, Codec::Pcmu]);
+    assert!(config.rtp.strict_source);
+
+    for nothing in ["", "[]"] {
+        let config = load(file, &[("TANDEM__SIP__LISTEN", nothing)]).expect("valid");
+        assert_eq!(config.sip.listen, []);
+    }
+    let broken = [
+        ("TANDEM__RTP__CODECS", "[]"),
+        ("TANDEM__SIP__AUTH__USERS", "pbx"),
+        ("TANDEM__SIP__LISTEN", "udp:here"),
+    ];
+    assert_eq!(
+        problems(file, &broken),
+        [
+            r#"environment: TANDEM__SIP__LISTEN: "udp:here" must be udp, tcp or tls with an address and a port, such as "udp:127.0.0.1:5060""#,
+            "environment: TANDEM__SIP__AUTH__USERS: must be tables in a file: [[sip.auth.users]]",
+            "environment: TANDEM__RTP__CODECS: must have one at least",
+        ]
+    );
+}
+
 fn defaults() -> Config {
     Config::load(None, &BTreeMap::new()).expect("the defaults are valid")
 }
@@ -377,6 +835,13 @@ fn load(text: &str, variables: &[(&str, &str)]) -> Result<Config, Problems> {
         }
         problems
     })
+}
+
+/// Writes a file there; its path.
+fn written(directory: &tempfile::TempDir, name: &str, text: &str) -> String {
+    let path = directory.path().join(name);
+    std::fs::write(&path, text).expect("written");
+    path.display().to_string()
 }
 
 /// The lines that loading tells; the file is called FILE.

@@ -7,6 +7,7 @@
 //! A default has one home: the `Default` of the section's struct. `config/tandem.toml` repeats them for people, and a
 //! test holds the two together.
 
+mod address;
 mod agents;
 pub mod load;
 mod load_sip;
