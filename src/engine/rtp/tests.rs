@@ -372,6 +372,28 @@ fn a_goodbye_goes_where_reports_go_and_nothing_follows_it() {
     assert_eq!(Kind::of(goodbye.bytes), Some(Kind::Rtcp));
     assert_eq!((Some(goodbye.to), goodbye.from), (there_rtcp(), Port::Rtcp));
     assert!(session.next_datagram(now).is_none());
+    assert!(session.next_datagram(now + 60 * SECOND).is_none());
+}
+
+#[test]
+fn reports_from_the_port_of_rtp_are_heard_whatever_was_agreed() {
+    let mut now = Instant::now();
+    let mut here = Session::new(plain(), BEGINNING, now);
+    let mut there = Session::new(setup(None, here_at(), here_rtcp()), BEGINNING, now);
+    for _ in 0..20 {
+        there.send(&Frame::silence(RATE));
+        carry(&mut there, &mut here, there_at(), Some(there_at()), now);
+        while here.poll(now).is_some() {}
+        now += SECOND;
+    }
+    assert!(here.statistics().reports_received >= 2);
+    assert_eq!(here.statistics().refused_sources, 0);
+    // A host that is not the peer's has nothing to report.
+    let stranger: SocketAddr = "203.0.113.66:9".parse().expect("an address");
+    there.close();
+    carry(&mut there, &mut here, stranger, Some(stranger), now);
+    assert!(here.poll(now).is_none());
+    assert_eq!(here.statistics().refused_sources, 1);
 }
 
 #[test]
