@@ -707,7 +707,7 @@ mod tests {
         let mut line = Line::new();
         line.push_at(0, 10, 0, TICKS);
         line.push_at(2, 12, 800, TICKS);
-        line.pass(MIN_WAIT);
+        line.pass(USUAL_WAIT);
         // What follows the silence says nothing of what was lost before it.
         assert_eq!(
             line.heard(),

@@ -178,8 +178,17 @@ pub struct Session {
     reports: Reports,
     /// Packets that we had sent at our last report.
     reported_packets: u64,
-    is_goodbye_due: bool,
+    closing: Closing,
     statistics: Statistics,
+}
+
+/// How far a session has come in ending.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Closing {
+    Open,
+    /// The goodbye is to be sent.
+    Due,
+    Said,
 }
 
 /// From packets to frames.
@@ -244,7 +253,7 @@ impl Session {
             },
             reports: Reports::new(beginning.ssrc, &setup.cname, beginning.seed, now),
             reported_packets: 0,
-            is_goodbye_due: false,
+            closing: Closing::Open,
             statistics: Statistics::default(),
             setup,
         }
@@ -316,14 +325,15 @@ impl Session {
 
     /// Says goodbye: the next report is due at once, and is the last. Nothing more is sent or heard.
     pub fn close(&mut self) {
-        self.is_goodbye_due = true;
+        self.closing = Closing::Due;
         self.setup.send = false;
         self.setup.receive = false;
     }
 
     /// When to poll and to ask for datagrams though nothing comes.
     pub fn deadline(&self) -> Option<Instant> {
-        let report = self.report_destination().map(|_| self.reports.due());
+        let reports = self.closing == Closing::Open && self.report_destination().is_some();
+        let report = reports.then(|| self.reports.due());
         let gap = self.uplink.receiver.deadline();
         [report, gap, self.presence.deadline()]
             .into_iter()
@@ -465,7 +475,7 @@ impl Session {
             self.statistics.malformed += 1;
             return;
         };
-        if !self.is_multiplexed() {
+        if !self.is_multiplexed() && self.source.locked() != Some(from) {
             self.report_source.admit(from, now);
         }
         self.presence.alive(now);
@@ -474,9 +484,10 @@ impl Session {
         self.uplink.has_peer_left |= news.goodbye;
     }
 
-    /// Reports come from where RTP comes from; on a port of their own, from the same host.
+    /// Reports come from where RTP comes from, even of peers that agreed on a port of their own; else from the same
+    /// host.
     fn may_report(&self, from: SocketAddr, now: Instant) -> bool {
-        if self.is_multiplexed() {
+        if self.is_multiplexed() || self.source.locked() == Some(from) {
             return self.source.may_speak(from, now);
         }
         let is_host_of_rtp = match self.source.locked() {
@@ -510,7 +521,11 @@ impl Session {
     }
 
     fn is_report_due(&self, now: Instant) -> bool {
-        self.is_goodbye_due || now >= self.reports.due()
+        match self.closing {
+            Closing::Open => now >= self.reports.due(),
+            Closing::Due => true,
+            Closing::Said => false,
+        }
     }
 
     fn has_packet(&self) -> bool {
@@ -544,7 +559,10 @@ impl Session {
         });
         self.reported_packets = sender.packets();
         let reception = self.uplink.receiver.report();
-        let end = std::mem::take(&mut self.is_goodbye_due);
+        let end = self.closing == Closing::Due;
+        if end {
+            self.closing = Closing::Said;
+        }
         let datagram = &mut self.downlink.datagram;
         let bytes = self.reports.write(sent, reception, end, datagram, now);
         if let Some(protect) = &mut self.protect {
@@ -737,16 +755,17 @@ mod tests {
 
     #[test]
     fn opus_packets_say_how_long_they_are() {
+        // The configurations of RFC 6716 §3.1, table 2, and the codes of §3.2 for one, two or any number of frames.
         for (payload, milliseconds) in [
             // SILK 20 ms; two of 60 ms; hybrid 10 ms; CELT 2.5 ms; four of CELT 20 ms.
-            (&[0b00001_000, 0][..], 20.0),
-            (&[0b00011_001], 120.0),
-            (&[0b01100_100], 10.0),
-            (&[0b10000_000], 2.5),
-            (&[0b11111_011, 4], 80.0),
+            (&[1 << 3, 0][..], 20.0),
+            (&[3 << 3 | 1], 120.0),
+            (&[12 << 3], 10.0),
+            (&[16 << 3], 2.5),
+            (&[31 << 3 | 3, 4], 80.0),
             // Seven of 20 ms are too long, and a count is missing.
-            (&[0b11111_011, 7], 0.0),
-            (&[0b11111_011], 0.0),
+            (&[31 << 3 | 3, 7], 0.0),
+            (&[31 << 3 | 3], 0.0),
             (&[], 0.0),
         ] {
             let ticks = ticks(Codec::Opus, payload);

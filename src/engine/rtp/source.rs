@@ -62,9 +62,10 @@ impl Source {
         true
     }
 
-    /// The address of a new SDP. If it differs, a new window opens; if not, what was learnt stays.
+    /// The address of a new SDP. If it differs, a new window opens; if not, what was learnt stays. An SDP without an
+    /// address (the old way to hold, RFC 3264 §8.4) moves nothing: it must not let strangers in.
     pub fn signal(&mut self, signalled: Option<SocketAddr>, now: Instant) {
-        if self.signalled == signalled {
+        if signalled.is_none() || self.signalled == signalled {
             return;
         }
         self.former = self.locked.take().or(self.former);
@@ -178,6 +179,18 @@ mod tests {
         source.signal(Some(phone()), now + 60 * SECOND);
         assert_eq!(source.destination(), Some(nat()));
         assert!(!source.admit(stranger(), now + 60 * SECOND));
+    }
+
+    #[test]
+    fn a_hold_without_an_address_lets_nobody_else_in() {
+        let now = Instant::now();
+        let mut source = Source::new(Some(phone()), LEARNING, now);
+        assert!(source.admit(nat(), now));
+        source.signal(None, now + 60 * SECOND);
+        assert!(!source.admit(stranger(), now + 60 * SECOND));
+        source.signal(Some(phone()), now + 90 * SECOND);
+        assert!(!source.admit(stranger(), now + 90 * SECOND));
+        assert_eq!(source.destination(), Some(nat()));
     }
 
     #[test]

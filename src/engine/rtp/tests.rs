@@ -31,6 +31,7 @@ use crate::engine::rtp::session::Session;
 use crate::engine::rtp::session::Setup;
 use crate::engine::rtp::session::Statistics;
 use crate::engine::rtp::srtp::Protect;
+use crate::engine::rtp::srtp::Refusal;
 use crate::engine::rtp::srtp::Unprotect;
 
 const RATE: SampleRate = SampleRate::HZ_8000;
@@ -238,15 +239,14 @@ fn under_srtp_only_a_genuine_packet_moves_the_source() {
 #[test]
 fn a_re_invite_with_the_same_keys_keeps_numbers_and_roll_over() {
     let mut now = Instant::now();
-    let mut session = Session::new(setup(Some(keys()), there_at(), None), BEGINNING, now);
+    let mut session = near_the_wrap(None, now);
     let mut peer = Peer::new(Some(keys()));
-    // Far enough for both directions to have rolled over.
-    let mut last = None;
-    let (mut received, mut lost) = (0, 0);
-    for n in 0..33_000_u32 {
-        if n % 11_000 == 10_999 {
-            // Hold, and back, as another codec, with the address unchanged.
-            let codec = [Codec::Pcma, Codec::Pcmu][(n / 11_000 % 2) as usize];
+    let mut sequence = BEGINNING.sequence;
+    let mut samples = 0;
+    for n in 0..400 {
+        // Both directions have rolled over by then: hold, and back with another codec and the same keys.
+        if n == 100 || n == 300 {
+            let codec = if n == 100 { Codec::Pcma } else { Codec::Pcmu };
             let mut again = setup(Some(keys()), there_at(), None);
             again.codec = codec;
             again.payload_type = codec.static_payload_type().expect("G.711 has one");
@@ -257,32 +257,27 @@ fn a_re_invite_with_the_same_keys_keeps_numbers_and_roll_over() {
             again.send = true;
             again.receive = true;
             session.update(again, now);
-            lost += 3;
         }
         let payload_type = session.setup().payload_type;
-        if n % 50 == 0 {
-            let datagram = peer.packet(payload_type, &[0xd5; 160], 160, now);
-            session.receive(&datagram, there_at(), now);
-            received += audio(&mut session, now).len();
-        } else {
-            // Sent, and lost: the counter turns all the same.
-            peer.number_only(160, now);
-        }
+        let datagram = peer.packet(payload_type, &[0xd5; 160], 160, now);
+        session.receive(&datagram, there_at(), now);
+        samples += audio(&mut session, now).len();
         session.send(&Frame::silence(RATE));
         for datagram in datagrams(&mut session, now) {
             let plain = peer.unprotect(&datagram);
             let packet = Packet::parse(&plain).expect("a packet");
-            if let Some(last) = last.replace(packet.sequence) {
-                assert_eq!(packet.sequence, last.wrapping_add(1));
-            }
+            assert_eq!(
+                (packet.sequence, packet.payload_type),
+                (sequence, payload_type)
+            );
+            sequence = sequence.wrapping_add(1);
         }
         now += FRAME_DURATION;
     }
     let statistics = session.statistics();
-    assert_eq!(statistics.packets_sent, 33_000);
+    assert_eq!((statistics.packets_sent, samples), (400, 400 * 160));
     assert_eq!(statistics.authentication_failures, 0);
-    assert_eq!(statistics.packets_received, 660);
-    assert!(received > 600 * 160 && lost == 9);
+    assert_eq!(statistics.order, receiver::Counters::default());
 }
 
 #[test]
@@ -333,7 +328,7 @@ fn on_hold_nothing_is_sent_or_heard_and_nothing_counts_as_lost() {
 fn the_peer_is_missed_in_a_call_sooner_than_on_hold() {
     let start = Instant::now();
     let mut session = Session::new(setup(None, there_at(), None), BEGINNING, start);
-    let absent = |session: &mut Session, after: u64| match session.poll(start + after * SECOND) {
+    let absent = |session: &mut Session, after: u32| match session.poll(start + after * SECOND) {
         Some(Heard::PeerAbsent(absence)) => Some(absence),
         None => None,
         other => panic!("{other:?}"),
@@ -377,6 +372,28 @@ fn a_goodbye_goes_where_reports_go_and_nothing_follows_it() {
     assert_eq!(Kind::of(goodbye.bytes), Some(Kind::Rtcp));
     assert_eq!((Some(goodbye.to), goodbye.from), (there_rtcp(), Port::Rtcp));
     assert!(session.next_datagram(now).is_none());
+    assert!(session.next_datagram(now + 60 * SECOND).is_none());
+}
+
+#[test]
+fn reports_from_the_port_of_rtp_are_heard_whatever_was_agreed() {
+    let mut now = Instant::now();
+    let mut here = Session::new(plain(), BEGINNING, now);
+    let mut there = Session::new(setup(None, here_at(), here_rtcp()), BEGINNING, now);
+    for _ in 0..20 {
+        there.send(&Frame::silence(RATE));
+        carry(&mut there, &mut here, there_at(), Some(there_at()), now);
+        while here.poll(now).is_some() {}
+        now += SECOND;
+    }
+    assert!(here.statistics().reports_received >= 2);
+    assert_eq!(here.statistics().refused_sources, 0);
+    // A host that is not the peer's has nothing to report.
+    let stranger: SocketAddr = "203.0.113.66:9".parse().expect("an address");
+    there.close();
+    carry(&mut there, &mut here, stranger, Some(stranger), now);
+    assert!(here.poll(now).is_none());
+    assert_eq!(here.statistics().refused_sources, 1);
 }
 
 #[test]
@@ -398,44 +415,35 @@ fn frames_that_do_not_fit_are_dropped_and_counted() {
 fn a_call_of_forty_minutes_ends_as_clear_as_it_began() {
     const PACKETS: u32 = 40 * 60 * 50;
     let start = Instant::now();
-    let mut session = Session::new(
-        setup(Some(keys()), there_at(), there_rtcp()),
-        BEGINNING,
-        start,
-    );
+    let mut session = near_the_wrap(there_rtcp(), start);
     let mut peer = Peer::new(Some(keys()));
-    let mut network = Network::new(20);
+    let (mut uplink, mut downlink) = (Way::new(20), Way::new(21));
     let mut ear = Ear::new(start);
-    let high: Vec<u8> = encoded(&tone(8_000, 1_000.0, 8_000, 1.0));
+    let high = encoded(&tone(8_000, 1_000.0, 8_000, 1.0));
     let low = tone(8_000, 440.0, 8_000, 1.0);
     let (mut heard, mut samples) = (Vec::new(), 0_u64);
 
-    // In milliseconds, so that packets arrive between those that are sent.
-    for millisecond in 0..=PACKETS * 20 + 400 {
+    let mut packet = 0;
+    let mut millisecond = 0;
+    loop {
         let now = start + Duration::from_millis(u64::from(millisecond));
-        let packet = millisecond / 20;
-        let is_tick = millisecond % 20 == 0 && packet < PACKETS;
-        if is_tick {
+        let is_last = packet > PACKETS - 100;
+        if millisecond == packet * 20 && packet < PACKETS {
             let at = packet as usize % 50 * 160;
-            let datagram = peer.packet(0, &high[at..at + 160], 160, now);
-            // The first is spared: a late one would be no start of anything; so is the last, which nothing follows.
+            // Nothing shows that the first or the last is missing, so those are spared.
             let is_spared = packet == 0 || packet == PACKETS - 1;
-            network.uplink.put(datagram, millisecond, is_spared);
+            let datagram = peer.packet(0, &high[at..at + 160], 160, now);
+            uplink.put(datagram, millisecond, is_spared);
             session.send(&Frame::new(RATE, &low[at..at + 160]));
+            let datagram = session.next_datagram(now).expect("20 ms are a packet");
+            downlink.put(datagram.bytes.to_vec(), millisecond, is_spared);
+            packet += 1;
         }
-        if is_tick || session.deadline().is_some_and(|deadline| deadline <= now) {
-            while let Some(datagram) = session.next_datagram(now) {
-                match datagram.from {
-                    Port::Rtp => {
-                        let is_spared = packet == 0 || packet == PACKETS - 1;
-                        let datagram = datagram.bytes.to_vec();
-                        network.downlink.put(datagram, millisecond, is_spared);
-                    }
-                    Port::Rtcp => assert!(peer.unprotect_report(datagram.bytes)),
-                }
-            }
+        while let Some(report) = session.next_datagram(now) {
+            assert_eq!(report.from, Port::Rtcp);
+            assert!(peer.opens_report(report.bytes));
         }
-        while let Some(datagram) = network.uplink.take(millisecond) {
+        while let Some(datagram) = uplink.take(millisecond) {
             session.receive(&datagram, there_at(), now);
         }
         while let Some(event) = session.poll(now) {
@@ -443,14 +451,33 @@ fn a_call_of_forty_minutes_ends_as_clear_as_it_began() {
                 panic!("{event:?}");
             };
             samples += frame.samples().len() as u64;
-            if packet > PACKETS - 100 {
+            if is_last {
                 heard.extend_from_slice(frame.samples());
             }
         }
-        while let Some(datagram) = network.downlink.take(millisecond) {
-            ear.hear(&peer.unprotect(&datagram), now);
+        while let Some(datagram) = downlink.take(millisecond) {
+            // Header and numbering lie open; of the sound, some is enough between the beginning and the end.
+            if is_last || packet < 100 || packet % 16 == 0 {
+                ear.hear(&peer.unprotect(&datagram), now);
+            } else {
+                ear.hear(&datagram[..HEADER_BYTES + 160], now);
+            }
         }
-        ear.listen(now, packet > PACKETS - 100);
+        ear.listen(now, is_last);
+        // On to whatever happens next.
+        let tick = (packet < PACKETS).then_some(packet * 20);
+        let deadlines = [session.deadline(), ear.receiver.deadline()];
+        let deadlines = deadlines.into_iter().flatten().map(|at| {
+            let passed = at.saturating_duration_since(start);
+            passed.as_micros().div_ceil(1_000) as u32
+        });
+        let events = [tick, uplink.next(), downlink.next()];
+        let next = events.into_iter().flatten().chain(deadlines).min();
+        let next = next.expect("a report is always due some time");
+        if packet == PACKETS && next > PACKETS * 20 + 400 {
+            break;
+        }
+        millisecond = next.max(millisecond + u32::from(next <= millisecond));
     }
 
     let statistics = session.statistics();
@@ -458,24 +485,29 @@ fn a_call_of_forty_minutes_ends_as_clear_as_it_began() {
     let sent = u64::from(PACKETS);
     assert_eq!(statistics.packets_sent, sent);
     assert_eq!(samples, sent * 160, "all that was said");
-    assert_eq!(order.lost, network.uplink.lost + order.late);
-    assert_eq!(order.duplicates, network.uplink.repeated);
+    assert_eq!(order.lost, uplink.lost + order.late);
+    assert_eq!(statistics.replays, uplink.repeated);
     assert_eq!(order.concealed, FRAME_DURATION * order.lost as u32);
-    assert_eq!((order.restarts, order.discarded), (0, 0));
+    assert_eq!(
+        (order.restarts, order.discarded, order.duplicates),
+        (0, 0, 0)
+    );
     assert_eq!(statistics.authentication_failures, 0);
     assert_eq!(statistics.malformed + statistics.refused_sources, 0);
-    assert!(network.uplink.lost > sent / 200 && network.uplink.reordered > sent / 200);
-    // A packet that the network was not to blame for was hardly ever given up.
+    assert!(uplink.lost > sent / 200 && uplink.reordered > sent / 200);
+    // Hardly ever was a packet given up that the network had not lost.
     assert!(order.late * 1_000 < sent, "{order:?}");
     assert!(tone_level(8_000, 1_000.0, &heard) > 7_000.0);
 
     let order = ear.receiver.counters();
     assert_eq!(ear.samples, sent * 160);
-    assert_eq!(order.lost, network.downlink.lost + order.late);
+    assert_eq!(order.lost, downlink.lost + order.late);
     assert!(tone_level(8_000, 440.0, &ear.last) > 7_000.0);
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
     #[test]
     fn no_datagrams_upset_a_session(
         datagrams in proptest::collection::vec(
@@ -540,19 +572,13 @@ impl Peer {
         }
     }
 
-    /// Sends a packet that nobody will see.
-    fn number_only(&mut self, ticks: u32, now: Instant) {
-        let mut header = [0; HEADER_BYTES];
-        self.sender.stamp(&mut header, 0, ticks, now);
-    }
-
     fn unprotect(&mut self, datagram: &[u8]) -> Vec<u8> {
         match &mut self.keys {
             Some((_, unprotect)) => match unprotect.rtp(datagram) {
                 Ok(packet) => packet.to_vec(),
                 // The network repeats packets.
                 Err(refusal) => {
-                    assert_eq!(refusal, crate::engine::rtp::srtp::Refusal::Replayed);
+                    assert_eq!(refusal, Refusal::Replayed);
                     Vec::new()
                 }
             },
@@ -560,7 +586,7 @@ impl Peer {
         }
     }
 
-    fn unprotect_report(&mut self, datagram: &[u8]) -> bool {
+    fn opens_report(&mut self, datagram: &[u8]) -> bool {
         let keys = self.keys.as_mut();
         keys.is_none_or(|(_, unprotect)| unprotect.rtcp(datagram).is_ok())
     }
@@ -623,20 +649,6 @@ struct Way {
     reordered: u64,
 }
 
-struct Network {
-    uplink: Way,
-    downlink: Way,
-}
-
-impl Network {
-    fn new(seed: u64) -> Self {
-        Self {
-            uplink: Way::new(seed),
-            downlink: Way::new(seed + 1),
-        }
-    }
-}
-
 impl Way {
     fn new(seed: u64) -> Self {
         Self {
@@ -680,6 +692,11 @@ impl Way {
         self.put += 1;
     }
 
+    /// When the next arrives.
+    fn next(&self) -> Option<u32> {
+        self.carried.keys().next().map(|(arrives, _)| *arrives)
+    }
+
     fn take(&mut self, now: u32) -> Option<Vec<u8>> {
         let first = self.carried.first_entry()?;
         (first.key().0 <= now).then(|| first.remove())
@@ -697,6 +714,13 @@ impl Way {
             .wrapping_add(1_442_695_040_888_963_407);
         (self.random >> 33) as u32 % end
     }
+}
+
+/// A session under SRTP that is about to send the last sequences before the wrap: SRTP came with a re-INVITE.
+fn near_the_wrap(remote_rtcp: Option<SocketAddr>, now: Instant) -> Session {
+    let mut session = Session::new(plain(), BEGINNING, now);
+    session.update(setup(Some(keys()), there_at(), remote_rtcp), now);
+    session
 }
 
 fn plain() -> Setup {
