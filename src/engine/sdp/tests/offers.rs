@@ -640,7 +640,8 @@ fn hold_and_resume_are_mirrored() {
         ("SendOnly", "recvonly"),
     ] {
         let expected = PCMU_AND_KEYS.replace("sendrecv", answered);
-        answers(&gateway(), &format!("{PLAIN}a={offered}\n"), &expected);
+        let agreement = answers(&gateway(), &format!("{PLAIN}a={offered}\n"), &expected);
+        assert_eq!(agreement.is_held(), !answered.starts_with("send"));
         let of_session = PLAIN.replace("t=0 0", &format!("t=0 0\na={offered}"));
         answers(&gateway(), &of_session, &expected);
         // The line's own goes before that of the session.
