@@ -491,6 +491,20 @@ mod tests {
     }
 
     #[test]
+    fn two_bodies_say_the_same_if_only_their_origin_differs() {
+        let first = parse(BODY);
+        let numbered = parse(&BODY.replace("- 1 1", "- 1 2"));
+        assert!(first.says_the_same_as(&numbered) && first != numbered);
+        for (from, to) in [
+            ("t=0 0", "a=x"),
+            ("c=IN IP4 192.0.2.1", "c=IN IP4 192.0.2.2"),
+            ("sendrecv", "sendonly"),
+        ] {
+            assert!(!first.says_the_same_as(&parse(&BODY.replace(from, to))));
+        }
+    }
+
+    #[test]
     fn a_body_is_written_in_the_order_of_the_rfc() {
         let body = "m=audio 4000 RTP/AVP 0\na=ptime:20\nc=IN IP4 192.0.2.2\nb=AS:64";
         let body = format!("v=0\na=tool:x\nc=IN IP4 192.0.2.1\no=- 1 1 IN IP4 192.0.2.1\n{body}");

@@ -294,7 +294,7 @@ fn check_answer(offer: &Description, ours: &Description, agreement: &Agreement) 
     check_keys(offer, offered, line, agreement);
 
     let packet_time = agreement.packet_time.as_millis();
-    assert!((10..=60).contains(&packet_time) && packet_time % 10 == 0);
+    assert!((10..=60).contains(&packet_time) && packet_time.is_multiple_of(10));
 }
 
 fn check_keys(offer: &Description, offered: &Media, line: &Media, agreement: &Agreement) {
