@@ -48,7 +48,7 @@ fn destination(connection: Option<&Connection>, ours: IpAddr) -> Result<Option<I
         // 0.0.0.0 was hold before there was `sendonly` (RFC 3264 §8.4).
         Some(Connection::Ip(address)) if address.to_canonical().is_unspecified() => Ok(None),
         Some(Connection::Ip(address)) => reachable(*address, ours).map(Some),
-        // The same in IPv6 (RFC 6157 §5.1), and what a side writes that has no port yet.
+        // The same in IPv6 (RFC 6157), and what a side writes that has no port yet.
         Some(Connection::Other(text)) if is_invalid_name(text) => Ok(None),
         Some(Connection::Other(_)) => Err(Refusal::NoUsableAddress),
     }

@@ -33,6 +33,14 @@ pub struct Agreement {
     pub keying: Keying,
 }
 
+impl Agreement {
+    /// Whether the peer holds us: it wants none of our voice, and itself may send music or nothing. Timers that wait
+    /// for its packets or its voice must wait too.
+    pub const fn is_held(&self) -> bool {
+        !self.direction.send
+    }
+}
+
 /// The numbers of a format. They differ only where the peer answers our offer with a number of its own
 /// (RFC 3264 §6.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

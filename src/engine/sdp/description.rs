@@ -319,3 +319,198 @@ impl fmt::Display for Description {
 fn trim(text: &str) -> &str {
     text.trim_matches(|character: char| character.is_whitespace() || character.is_control())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BODY: &str = "v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\nc=IN IP4 192.0.2.1\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0 8 101\r\na=rtpmap:0 PCMU/8000\r\na=rtpmap:101 telephone-event/8000\r\na=ptime:20\r\na=sendrecv\r\n";
+
+    fn parse(body: &str) -> Description {
+        Description::parse(body.as_bytes()).expect("the body can be read")
+    }
+
+    #[test]
+    fn everything_that_is_read_is_where_it_belongs() {
+        let description = parse(&format!(
+            "{BODY}m=video 0 RTP/AVP 96\r\nc=IN IP6 ::1\r\na=x\r\n"
+        ));
+        let audio = &description.media[0];
+        assert_eq!(
+            description.origin.as_deref(),
+            Some("- 1 1 IN IP4 192.0.2.1")
+        );
+        assert_eq!(
+            description.connection,
+            Some(Connection::Ip("192.0.2.1".parse().unwrap()))
+        );
+        assert_eq!((audio.kind.as_str(), audio.port), ("audio", 4000));
+        assert_eq!(audio.protocol, "RTP/AVP");
+        assert_eq!(audio.formats, ["0", "8", "101"]);
+        assert_eq!(audio.connection, None);
+        assert_eq!(
+            audio.attributes,
+            [
+                Attribute::new("rtpmap", "0 PCMU/8000"),
+                Attribute::new("rtpmap", "101 telephone-event/8000"),
+                Attribute::new("ptime", "20"),
+                Attribute::flag("sendrecv"),
+            ]
+        );
+        let video = &description.media[1];
+        assert_eq!(
+            video.connection,
+            Some(Connection::Ip("::1".parse().unwrap()))
+        );
+        assert_eq!(video.attributes, [Attribute::flag("x")]);
+    }
+
+    #[test]
+    fn bodies_that_say_the_same_in_other_ways_are_read_the_same() {
+        let expected = parse(BODY);
+        for (what, body) in [
+            ("LF only", BODY.replace("\r\n", "\n")),
+            ("CR only", BODY.replace("\r\n", "\r")),
+            ("no newline at the end", BODY.trim_end().to_owned()),
+            ("a blank line at the end", format!("{BODY}\r\n")),
+            ("NUL at the end", format!("{BODY}\0\0")),
+            ("blank lines before", format!("\r\n{BODY}")),
+            ("no s=", BODY.replace("s=-\r\n", "")),
+            ("empty s=", BODY.replace("s=-\r\n", "s=\r\n")),
+            ("blank s=", BODY.replace("s=-\r\n", "s= \r\n")),
+            ("no t=", BODY.replace("t=0 0\r\n", "")),
+            (
+                "i= and b= in the media",
+                BODY.replace("8 101\r\n", "8 101\r\ni=x\r\nb=AS:64\r\nb=TIAS:64000\r\n"),
+            ),
+            ("b= before c=", BODY.replace("c=IN", "b=AS:84\r\nc=IN")),
+            ("c= after t=", {
+                let without = BODY.replace("c=IN IP4 192.0.2.1\r\n", "");
+                without.replace("t=0 0\r\n", "t=0 0\r\nc=IN IP4 192.0.2.1\r\n")
+            }),
+            ("an unknown line", BODY.replace("t=0 0", "x=foo\r\nt=0 0")),
+            ("no line at all", BODY.replace("t=0 0", "nonsense\r\nt=0 0")),
+            ("blanks at the end", BODY.replace("8 101\r\n", "8 101 \r\n")),
+            ("two blanks", BODY.replace("RTP/AVP 0", "RTP/AVP  0")),
+            ("r= and z=", {
+                let repeats = "t=0 0\r\nr=604800 3600 0 90000\r\nz=2882844526 -1h\r\n";
+                BODY.replace("t=0 0\r\n", repeats)
+            }),
+            ("a count of ports", BODY.replace("4000", "4000/2")),
+            (
+                "a time to live",
+                BODY.replace("c=IN IP4 192.0.2.1", "c=IN IP4 192.0.2.1/127"),
+            ),
+            ("small letters", BODY.replace("c=IN IP4", "c=in ip4")),
+            (
+                "a blank after the colon",
+                BODY.replace("ptime:20", "ptime: 20"),
+            ),
+        ] {
+            assert_eq!(parse(&body), expected, "{what}");
+        }
+    }
+
+    #[test]
+    fn bodies_that_other_parsers_refuse_are_read() {
+        let of_media = |body: String, index: usize| parse(&body).media.remove(index);
+        for origin in [
+            "- 18446744073709551615 18446744073709551615 IN IP4 192.0.2.1",
+            "- 99999999999999999999999 1 IN IP4 192.0.2.1",
+            "Cisco SystemsSIP-GW 1 1 IN IP4 192.0.2.1",
+        ] {
+            let body = BODY.replace("- 1 1 IN IP4 192.0.2.1", origin);
+            assert_eq!(parse(&body).origin.as_deref(), Some(origin));
+        }
+        let without = BODY.replace("o=- 1 1 IN IP4 192.0.2.1\r\n", "");
+        assert_eq!(parse(&without).origin, None);
+        let fax = of_media(format!("{BODY}m=image 0 udptl t38\r\n"), 1);
+        assert_eq!((fax.port, fax.formats), (0, vec!["t38".to_owned()]));
+        let bare = of_media(format!("{BODY}m=video 0 RTP/AVP\r\n"), 1);
+        assert_eq!(bare.formats, Vec::<String>::new());
+        let named = BODY.replace("c=IN IP4 192.0.2.1", "c=IN IP4 media.example.com");
+        let connection = Connection::Other("IN IP4 media.example.com".to_owned());
+        assert_eq!(parse(&named).connection, Some(connection));
+        let own = BODY
+            .replace("c=IN IP4 192.0.2.1\r\n", "")
+            .replace("8 101\r\n", "8 101\r\nc=IN IP4 192.0.2.2\r\n");
+        let connection = Connection::Ip("192.0.2.2".parse().unwrap());
+        assert_eq!(of_media(own, 0).connection, Some(connection));
+        let ipv6 = BODY.replace("c=IN IP4 192.0.2.1", "c=IN IP6 2001:db8::1");
+        let connection = Connection::Ip("2001:db8::1".parse().unwrap());
+        assert_eq!(parse(&ipv6).connection, Some(connection));
+        for attributes in [
+            "a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:WVNfX19zZW1jdGwgKCkgewkyMjA7fQp9CnVubGVz|2^20|1:4\r\n",
+            "a=silenceSupp:off - - - -\r\na=X-nat:0\r\na=foo\r\n",
+            "a=setup:actpass\r\na=fingerprint:SHA-256 AA:BB\r\na=ice-ufrag:abc\r\n",
+            "a=rtcp:4001 IN IP4 192.0.2.1\r\n",
+            "a=maxptime:20.0\r\n",
+        ] {
+            let audio = of_media(format!("{BODY}{attributes}"), 0);
+            let written: String = audio.attributes[4..]
+                .iter()
+                .map(ToString::to_string)
+                .collect();
+            assert_eq!(written, attributes);
+        }
+        let latin = [b"v=0\r\ns=caf\xE9\r\n".as_slice(), &BODY.as_bytes()[5..]].concat();
+        assert_eq!(Description::parse(&latin).unwrap(), parse(BODY));
+    }
+
+    #[test]
+    fn only_what_cannot_be_answered_is_an_error() {
+        let lines = |line: &str, count: usize| format!("{BODY}{}", line.repeat(count));
+        let formats = |count: usize| BODY.replace(" 0 8 101\r\n", &(" 0".repeat(count) + "\r\n"));
+        for (body, expected) in [
+            (String::new(), Err(ParseError::NotSdp)),
+            ("hello".to_owned(), Err(ParseError::NotSdp)),
+            (BODY.replace("v=0", "v=1"), Err(ParseError::NotSdp)),
+            (BODY.replace("v=0\r\n", ""), Err(ParseError::NotSdp)),
+            (BODY.replace("4000", "70000"), Err(ParseError::MediaLine)),
+            (BODY.replace("4000", "-1"), Err(ParseError::MediaLine)),
+            (format!("{BODY}m=\r\n"), Err(ParseError::MediaLine)),
+            (format!("{BODY}m=audio 1\r\n"), Err(ParseError::MediaLine)),
+            (lines("m=audio 0 RTP/AVP 0\r\n", 15), Ok(())),
+            (
+                lines("m=audio 0 RTP/AVP 0\r\n", 16),
+                Err(ParseError::TooManyMedia),
+            ),
+            (formats(64), Ok(())),
+            (formats(65), Err(ParseError::TooManyFormats)),
+            (lines("a=x\r\n", 124), Ok(())),
+            (lines("a=x\r\n", 125), Err(ParseError::TooManyAttributes)),
+            (lines("\n", MAX_BODY_BYTES - BODY.len()), Ok(())),
+            (
+                lines("\n", MAX_BODY_BYTES - BODY.len() + 1),
+                Err(ParseError::TooLong),
+            ),
+        ] {
+            let result = Description::parse(body.as_bytes()).map(|_| ());
+            assert_eq!(result, expected, "{body}");
+        }
+    }
+
+    #[test]
+    fn two_bodies_say_the_same_if_only_their_origin_differs() {
+        let first = parse(BODY);
+        let numbered = parse(&BODY.replace("- 1 1", "- 1 2"));
+        assert!(first.says_the_same_as(&numbered) && first != numbered);
+        for (from, to) in [
+            ("t=0 0", "a=x"),
+            ("c=IN IP4 192.0.2.1", "c=IN IP4 192.0.2.2"),
+            ("sendrecv", "sendonly"),
+        ] {
+            assert!(!first.says_the_same_as(&parse(&BODY.replace(from, to))));
+        }
+    }
+
+    #[test]
+    fn a_body_is_written_in_the_order_of_the_rfc() {
+        let body = "m=audio 4000 RTP/AVP 0\na=ptime:20\nc=IN IP4 192.0.2.2\nb=AS:64";
+        let body = format!("v=0\na=tool:x\nc=IN IP4 192.0.2.1\no=- 1 1 IN IP4 192.0.2.1\n{body}");
+        assert_eq!(
+            parse(&body).to_string(),
+            "v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\nc=IN IP4 192.0.2.1\r\nt=0 0\r\na=tool:x\r\nm=audio 4000 RTP/AVP 0\r\nc=IN IP4 192.0.2.2\r\na=ptime:20\r\n"
+        );
+    }
+}

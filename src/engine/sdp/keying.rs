@@ -54,7 +54,7 @@ pub(super) fn offer(local: &Local) -> (&'static str, Vec<Attribute>) {
         (Some(Keying::Sdes { ours, .. }), _) => {
             ("RTP/SAVP", vec![Crypto { tag: 1, key: ours }.attribute()])
         }
-        // RFC 8842 §5.1: an offer leaves the choice of roles, even where there is an association.
+        // RFC 8842: an offer leaves the choice of roles, even where there is an association.
         (Some(Keying::Dtls { .. }), Some(fingerprint)) => (
             "UDP/TLS/RTP/SAVP",
             dtls_attributes(fingerprint, Setup::ActiveOrPassive),
@@ -138,7 +138,7 @@ fn answer_dtls(local: &Local, offered: &Stream<'_>) -> Option<Terms> {
 
 /// The role that we take where the choice is ours.
 ///
-/// In an association that exists, the one that we have (RFC 8842 §5.3). Else we begin, as RFC 5763 §5 advises and PBXes
+/// In an association that exists, the one that we have (RFC 8842). Else we begin, as RFC 5763 §5 advises and PBXes
 /// do: the handshake runs while the answer is still on its way, and what telephones meet daily works best. The price:
 /// a peer behind a NAT whose address in the description is a private one never sees our handshake, where as the server
 /// we would have learnt its address from its own.

@@ -103,7 +103,7 @@ impl<'a> Stream<'a> {
 
     /// The keys that we could use, in the order of the writer's preference.
     pub(super) fn cryptos(&self) -> impl Iterator<Item = Crypto> + use<'a> {
-        // Never of the session (RFC 4568 §5): a key belongs to one line.
+        // Never of the session (RFC 4568 §4): a key belongs to one line.
         self.values("crypto").filter_map(Crypto::parse)
     }
 
