@@ -8,6 +8,7 @@ pub mod digit;
 pub mod frame;
 pub mod resample;
 pub mod ring;
+pub mod tones;
 pub mod vad;
 pub mod wav;
 
