@@ -9,17 +9,22 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::time::Instant;
 
 use proptest::collection::vec;
 use proptest::prelude::any;
 use proptest::proptest;
 use proptest::sample::Index;
+use rsipstack::sip::Header;
 use rsipstack::sip::HeadersExt;
 use rsipstack::sip::SipMessage;
+use rsipstack::sip::param::Branch;
+use rsipstack::sip::param::Tag;
 use rsipstack::sip::prelude::ToTypedHeader;
 
 use tandem::io::ingress::sip::digest;
 use tandem::io::ingress::sip::info_dtmf;
+use tandem::io::ingress::sip::normalise::ALLOW;
 use tandem::io::ingress::sip::normalise::Reason;
 use tandem::io::ingress::sip::normalise::Verdict;
 use tandem::io::ingress::sip::normalise::normalise;
@@ -415,14 +420,14 @@ fn the_mended_messages_say_what_the_rfc_says_they_say() {
     let request = passed("wsinv");
     let to = request.to_header().expect("a To").typed().expect("good");
     assert_eq!(to.uri.to_string(), "sip:vivekg@chair-dnrc.example.com");
-    assert_eq!(to.tag().map(|tag| tag.value()), Some("1918181833n"));
+    assert_eq!(to.tag().map(Tag::value), Some("1918181833n"));
     let from = request
         .from_header()
         .expect("a From")
         .typed()
         .expect("good");
     assert_eq!(from.uri.to_string(), "sip:jdrosen@example.com");
-    assert_eq!(from.tag().map(|tag| tag.value()), Some("98asjd8"));
+    assert_eq!(from.tag().map(Tag::value), Some("98asjd8"));
     let sequence = request
         .cseq_header()
         .expect("a CSeq")
@@ -435,7 +440,7 @@ fn the_mended_messages_say_what_the_rfc_says_they_say() {
         .typed()
         .expect("good");
     assert_eq!(via.uri.host_with_port.to_string(), "192.0.2.2");
-    assert_eq!(via.branch().map(|branch| branch.value()), Some("390skdjuw"));
+    assert_eq!(via.branch().map(Branch::value), Some("390skdjuw"));
     assert!(request.body.starts_with(b"v=0\r\n") && request.body.len() == 150);
 
     let request = passed("semiuri");
@@ -536,6 +541,13 @@ fn each_answer_is_a_response_that_the_sender_can_match() {
         let others = usize::from(*name == "dblreq");
         assert_eq!(vias(&response), vias(&message) - others, "{name}");
 
+        let allow = (*status == 405).then(|| ALLOW.to_owned());
+        let said = parsed.headers.iter().find_map(|header| match header {
+            Header::Allow(allow) => Some(allow.value().to_owned()),
+            _ => None,
+        });
+        assert_eq!(said, allow, "{name}");
+
         let again = reply(&message, &answer, source(), Ceiling::None);
         assert_eq!(again.as_deref(), Some(response.as_slice()), "{name}");
         if let Some(small) = reply(&message, &answer, source(), Ceiling::Request) {
@@ -570,9 +582,9 @@ proptest! {
             assert!(response.len() <= message.len());
         }
         let text = String::from_utf8_lossy(&message);
-        let now = std::time::Instant::now();
-        let mut gate = digest::Gate::new("r", [], [0; 32], digest::NONCE_LIFE, 4, now);
-        assert!(gate.check("INVITE", text.lines(), now).is_err());
+        let now = Instant::now();
+        let mut authenticator = digest::Authenticator::new("r", [], [0; 32], digest::NONCE_LIFE, 4, now);
+        assert!(authenticator.check("INVITE", text.lines(), now).is_err());
         info_dtmf::digit("application/dtmf-relay", &message);
     }
 }
@@ -582,7 +594,7 @@ fn answer_for(reason: Reason) -> Answer<'static> {
     Answer {
         status,
         phrase,
-        required: &[],
+        required: reason.headers(),
         optional: &[],
     }
 }

@@ -50,8 +50,8 @@ fuzz_target!(|message: &[u8]| {
     let text = String::from_utf8_lossy(message);
     let now = Instant::now();
     let users = [("alice".to_owned(), "secret".to_owned())];
-    let mut gate = digest::Gate::new("r", users, [0; 32], digest::NONCE_LIFE, 4, now);
-    assert!(gate.check("INVITE", text.lines(), now).is_err());
+    let mut authenticator = digest::Authenticator::new("r", users, [0; 32], digest::NONCE_LIFE, 4, now);
+    assert!(authenticator.check("INVITE", text.lines(), now).is_err());
     info_dtmf::digit("application/dtmf-relay", message);
     info_dtmf::digit("application/dtmf", message);
     required_extensions(text.lines());
@@ -77,7 +77,7 @@ fn answered(message: &[u8], reason: Reason, ceiling: Ceiling) -> Option<Vec<u8>>
     let answer = Answer {
         status,
         phrase,
-        required: &[],
+        required: reason.headers(),
         optional: &[],
     };
     reply(message, &answer, source, ceiling)

@@ -114,7 +114,7 @@ impl Refused {
 }
 
 /// Who may come in, and which of their nonces are in use.
-pub struct Gate {
+pub struct Authenticator {
     realm: String,
     users: HashMap<String, Keys>,
     /// For users we do not know: nobody knows a password that fits.
@@ -190,8 +190,8 @@ impl Counts {
     }
 }
 
-impl Gate {
-    /// A gate for `users` (names and passwords). The secret is random and of this process alone.
+impl Authenticator {
+    /// An authenticator for `users` (names and passwords). The secret is random and of this process alone.
     ///
     /// A realm with quotes or control characters would break the challenge: those are left out.
     pub fn new(
@@ -558,9 +558,9 @@ mod tests {
 
     #[test]
     fn who_knows_the_password_comes_in_by_either_algorithm() {
-        let (mut gate, now) = gate(8);
+        let (mut authenticator, now) = alices(8);
         for algorithm in Algorithm::ALL {
-            let nonce = nonce_of(&gate, 1, now);
+            let nonce = nonce_of(&authenticator, 1, now);
             let value = answer(algorithm, &nonce, 1, "secret");
             // The same nonce is offered for both, so the second use needs the second count.
             let value = match algorithm {
@@ -568,7 +568,9 @@ mod tests {
                 Algorithm::Md5 => answer(algorithm, &nonce, 2, "secret"),
             };
             assert_eq!(
-                gate.check("INVITE", [value.as_str()], now).as_deref(),
+                authenticator
+                    .check("INVITE", [value.as_str()], now)
+                    .as_deref(),
                 Ok("alice"),
                 "{algorithm:?}"
             );
@@ -577,9 +579,9 @@ mod tests {
 
     #[test]
     fn a_challenge_offers_the_better_algorithm_first() {
-        let (gate, now) = gate(8);
-        let [first, second] = gate.challenges(true, 7, now);
-        let nonce = nonce_of(&gate, 7, now);
+        let (authenticator, now) = alices(8);
+        let [first, second] = authenticator.challenges(true, 7, now);
+        let nonce = nonce_of(&authenticator, 7, now);
         assert_eq!(
             first,
             format!(
@@ -587,13 +589,13 @@ mod tests {
             )
         );
         assert!(second.contains("algorithm=MD5"));
-        assert!(!gate.challenges(false, 7, now)[0].contains("stale"));
+        assert!(!authenticator.challenges(false, 7, now)[0].contains("stale"));
     }
 
     #[test]
     fn a_wrong_password_an_unknown_user_and_another_method_are_all_the_same() {
-        let (mut gate, now) = gate(8);
-        let nonce = nonce_of(&gate, 1, now);
+        let (mut authenticator, now) = alices(8);
+        let nonce = nonce_of(&authenticator, 1, now);
         let right = answer(Algorithm::Sha256, &nonce, 1, "secret");
         for (method, value) in [
             ("INVITE", answer(Algorithm::Sha256, &nonce, 1, "Secret")),
@@ -601,16 +603,20 @@ mod tests {
             ("BYE", right.clone()),
             ("INVITE", right.replace("response=\"", "response=\"0")),
         ] {
-            let refused = gate.check(method, [value.as_str()], now);
+            let refused = authenticator.check(method, [value.as_str()], now);
             assert_eq!(refused, Err(Refused::WrongPassword), "{value}");
         }
-        assert_eq!(gate.nonces_in_use(), 0, "nothing is kept of strangers");
+        assert_eq!(
+            authenticator.nonces_in_use(),
+            0,
+            "nothing is kept of strangers"
+        );
     }
 
     #[test]
     fn a_count_is_good_once_in_any_order() {
-        let (mut gate, now) = gate(8);
-        let nonce = nonce_of(&gate, 1, now);
+        let (mut authenticator, now) = alices(8);
+        let nonce = nonce_of(&authenticator, 1, now);
         for (count, right) in [
             (1, true),
             (1, false),
@@ -631,7 +637,7 @@ mod tests {
                 Err(Refused::Replayed)
             };
             assert_eq!(
-                gate.check("INVITE", [value.as_str()], now),
+                authenticator.check("INVITE", [value.as_str()], now),
                 expected,
                 "{count}"
             );
@@ -640,25 +646,30 @@ mod tests {
 
     #[test]
     fn an_old_nonce_is_stale_only_with_the_right_password() {
-        let (mut gate, now) = gate(8);
-        let nonce = nonce_of(&gate, 1, now);
+        let (mut authenticator, now) = alices(8);
+        let nonce = nonce_of(&authenticator, 1, now);
         let right = answer(Algorithm::Sha256, &nonce, 1, "secret");
         let wrong = answer(Algorithm::Sha256, &nonce, 1, "guess");
         let late = now + LIFE + Duration::from_millis(1);
-        let check = |gate: &mut Gate, value: &str| gate.check("INVITE", [value], late);
-        assert_eq!(check(&mut gate, &wrong), Err(Refused::WrongPassword));
-        assert_eq!(check(&mut gate, &right), Err(Refused::Stale));
+        let check = |authenticator: &mut Authenticator, value: &str| {
+            authenticator.check("INVITE", [value], late)
+        };
+        assert_eq!(
+            check(&mut authenticator, &wrong),
+            Err(Refused::WrongPassword)
+        );
+        assert_eq!(check(&mut authenticator, &right), Err(Refused::Stale));
         assert!(Refused::Stale.is_stale() && !Refused::WrongPassword.is_stale());
     }
 
     #[test]
     fn a_nonce_that_is_not_ours_or_was_altered_is_stale() {
-        let (mut gate, now) = gate(8);
-        let other = Gate::new(REALM, users(), [9; 32], LIFE, 8, now);
+        let (mut authenticator, now) = alices(8);
+        let other = Authenticator::new(REALM, users(), [9; 32], LIFE, 8, now);
         let foreign = nonce_of(&other, 1, now);
-        let mut altered = nonce_of(&gate, 1, now);
+        let mut altered = nonce_of(&authenticator, 1, now);
         altered.replace_range(0..1, "_");
-        let early = nonce_of(&gate, 1, now + Duration::from_secs(1));
+        let early = nonce_of(&authenticator, 1, now + Duration::from_secs(1));
         for nonce in [
             foreign,
             altered,
@@ -668,85 +679,117 @@ mod tests {
             "dcd98b7102dd2f0e8b11d0f600bfb0c093".to_owned(),
         ] {
             let value = answer(Algorithm::Md5, &nonce, 1, "secret");
-            let refused = gate.check("INVITE", [value.as_str()], now);
+            let refused = authenticator.check("INVITE", [value.as_str()], now);
             assert_eq!(refused, Err(Refused::Stale), "{nonce}");
         }
     }
 
     #[test]
     fn the_oldest_nonce_makes_room_and_cannot_be_replayed_afterwards() {
-        let (mut gate, now) = gate(2);
+        let (mut authenticator, now) = alices(2);
         let values: Vec<(String, Instant)> = (0..3)
             .map(|at| {
                 let made = now + Duration::from_millis(at);
-                let nonce = nonce_of(&gate, at, made);
+                let nonce = nonce_of(&authenticator, at, made);
                 (answer(Algorithm::Sha256, &nonce, 1, "secret"), made)
             })
             .collect();
         for (value, made) in &values {
-            assert!(gate.check("INVITE", [value.as_str()], *made).is_ok());
+            assert!(
+                authenticator
+                    .check("INVITE", [value.as_str()], *made)
+                    .is_ok()
+            );
         }
-        assert_eq!(gate.nonces_in_use(), 2);
-        let replay = |gate: &mut Gate, at: usize| {
-            gate.check(
+        assert_eq!(authenticator.nonces_in_use(), 2);
+        let replay = |authenticator: &mut Authenticator, at: usize| {
+            authenticator.check(
                 "INVITE",
                 [values[at].0.as_str()],
                 now + Duration::from_secs(1),
             )
         };
-        assert_eq!(replay(&mut gate, 0), Err(Refused::Stale));
-        assert_eq!(replay(&mut gate, 1), Err(Refused::Replayed));
-        assert_eq!(replay(&mut gate, 2), Err(Refused::Replayed));
+        assert_eq!(replay(&mut authenticator, 0), Err(Refused::Stale));
+        assert_eq!(replay(&mut authenticator, 1), Err(Refused::Replayed));
+        assert_eq!(replay(&mut authenticator, 2), Err(Refused::Replayed));
     }
 
     #[test]
     fn the_table_forgets_nonces_when_they_expire() {
-        let (mut gate, now) = gate(8);
-        let first = answer(Algorithm::Sha256, &nonce_of(&gate, 1, now), 1, "secret");
-        assert!(gate.check("INVITE", [first.as_str()], now).is_ok());
+        let (mut authenticator, now) = alices(8);
+        let first = answer(
+            Algorithm::Sha256,
+            &nonce_of(&authenticator, 1, now),
+            1,
+            "secret",
+        );
+        assert!(authenticator.check("INVITE", [first.as_str()], now).is_ok());
         let late = now + LIFE * 2;
-        let second = answer(Algorithm::Sha256, &nonce_of(&gate, 2, late), 1, "secret");
-        assert!(gate.check("INVITE", [second.as_str()], late).is_ok());
-        assert_eq!(gate.nonces_in_use(), 1);
+        let second = answer(
+            Algorithm::Sha256,
+            &nonce_of(&authenticator, 2, late),
+            1,
+            "secret",
+        );
+        assert!(
+            authenticator
+                .check("INVITE", [second.as_str()], late)
+                .is_ok()
+        );
+        assert_eq!(authenticator.nonces_in_use(), 1);
     }
 
     #[test]
     fn without_a_count_a_nonce_is_good_once() {
-        let (mut gate, now) = gate(8);
-        let nonce = nonce_of(&gate, 1, now);
+        let (mut authenticator, now) = alices(8);
+        let nonce = nonce_of(&authenticator, 1, now);
         let key = Algorithm::Md5.hash(&["alice", REALM, "secret"]);
         let request = Algorithm::Md5.hash(&["INVITE", URI]);
         let response = Algorithm::Md5.hash(&[&key, &nonce, &request]);
         let value = format!(
             "Digest username=\"alice\",realm=\"{REALM}\",nonce=\"{nonce}\",uri=\"{URI}\",response=\"{response}\""
         );
-        assert!(gate.check("INVITE", [value.as_str()], now).is_ok());
-        let again = gate.check("INVITE", [value.as_str()], now);
+        assert!(authenticator.check("INVITE", [value.as_str()], now).is_ok());
+        let again = authenticator.check("INVITE", [value.as_str()], now);
         assert_eq!(again, Err(Refused::Replayed));
     }
 
     #[test]
     fn the_credentials_for_others_are_passed_over() {
-        let (mut gate, now) = gate(8);
-        let right = answer(Algorithm::Sha256, &nonce_of(&gate, 1, now), 1, "secret");
+        let (mut authenticator, now) = alices(8);
+        let right = answer(
+            Algorithm::Sha256,
+            &nonce_of(&authenticator, 1, now),
+            1,
+            "secret",
+        );
         let others = right.replace(REALM, "elsewhere");
         let basic = "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==";
         let nothing: [&str; 0] = [];
         assert_eq!(
-            gate.check("INVITE", nothing, now),
+            authenticator.check("INVITE", nothing, now),
             Err(Refused::NoCredentials)
         );
         assert_eq!(
-            gate.check("INVITE", [basic, &others], now),
+            authenticator.check("INVITE", [basic, &others], now),
             Err(Refused::NoCredentials)
         );
-        assert!(gate.check("INVITE", [basic, &others, &right], now).is_ok());
+        assert!(
+            authenticator
+                .check("INVITE", [basic, &others, &right], now)
+                .is_ok()
+        );
     }
 
     #[test]
     fn sloppy_spelling_is_read_and_ambiguity_is_not() {
-        let (mut gate, now) = gate(8);
-        let right = answer(Algorithm::Sha256, &nonce_of(&gate, 1, now), 1, "secret");
+        let (mut authenticator, now) = alices(8);
+        let right = answer(
+            Algorithm::Sha256,
+            &nonce_of(&authenticator, 1, now),
+            1,
+            "secret",
+        );
         let sloppy = right
             .replace("Digest ", " dIGEST ,, ")
             .replace("nc=00000001", "NC = \"00000001\"")
@@ -767,11 +810,13 @@ mod tests {
             ),
             (format!("{right}, userhash=true"), Refused::Unsupported),
         ] {
-            let refused = gate.check("INVITE", [value.as_str()], now);
+            let refused = authenticator.check("INVITE", [value.as_str()], now);
             assert_eq!(refused, Err(expected), "{value}");
         }
         assert_eq!(
-            gate.check("INVITE", [sloppy.as_str()], now).as_deref(),
+            authenticator
+                .check("INVITE", [sloppy.as_str()], now)
+                .as_deref(),
             Ok("alice"),
             "{sloppy}"
         );
@@ -788,24 +833,27 @@ mod tests {
     proptest! {
         #[test]
         fn nothing_anyone_writes_panics_or_comes_in(text in any::<String>(), parameters in "([a-z]{1,8} ?=? ?\"?[^\"]{0,8}\"?,?){0,30}") {
-            let (mut gate, now) = gate(8);
-            assert!(gate.check("INVITE", [text.as_str()], now).is_err());
+            let (mut authenticator, now) = alices(8);
+            assert!(authenticator.check("INVITE", [text.as_str()], now).is_err());
             let digest = format!("Digest {parameters}");
-            assert!(gate.check("INVITE", [digest.as_str()], now).is_err());
+            assert!(authenticator.check("INVITE", [digest.as_str()], now).is_err());
         }
     }
 
-    fn gate(capacity: usize) -> (Gate, Instant) {
+    fn alices(capacity: usize) -> (Authenticator, Instant) {
         let now = Instant::now();
-        (Gate::new(REALM, users(), [1; 32], LIFE, capacity, now), now)
+        (
+            Authenticator::new(REALM, users(), [1; 32], LIFE, capacity, now),
+            now,
+        )
     }
 
     fn users() -> [(String, String); 1] {
         [("alice".to_owned(), "secret".to_owned())]
     }
 
-    fn nonce_of(gate: &Gate, salt: u64, now: Instant) -> String {
-        gate.nonce(salt, now)
+    fn nonce_of(authenticator: &Authenticator, salt: u64, now: Instant) -> String {
+        authenticator.nonce(salt, now)
     }
 
     fn expected(value: &str, method: &str, keys: &Keys) -> String {

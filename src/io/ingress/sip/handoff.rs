@@ -18,7 +18,7 @@ pub const MOST_HEADERS: usize = 16;
 pub const LONGEST_VALUE: usize = 256;
 /// The longest key that becomes a name, in bytes.
 pub const LONGEST_KEY: usize = 64;
-/// The most JSON in User-to-User, in bytes: ISDN's limit, which gateways keep to (RFC 7433 §7).
+/// The most JSON in User-to-User, in bytes: ISDN's limit, which gateways to it keep (RFC 7434).
 pub const LARGEST_USER_TO_USER: usize = 128;
 
 /// Besides control characters and what is not ASCII: the sign of the encoding itself.

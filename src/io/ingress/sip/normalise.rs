@@ -203,6 +203,38 @@ impl Reason {
             }
         }
     }
+
+    /// The headers without which the answer would break a rule: 405 says what is allowed (RFC 3261 §8.2.1).
+    pub const fn headers(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Self::MethodNotServed => &[("Allow", ALLOW)],
+            Self::NotSip
+            | Self::TooManyHeaders
+            | Self::TooLarge
+            | Self::NoVia
+            | Self::Version
+            | Self::RequestLine
+            | Self::RequestUri
+            | Self::UriScheme
+            | Self::UnknownMethod
+            | Self::MissingHeader
+            | Self::ConflictingHeaders
+            | Self::BadVia
+            | Self::BadFrom
+            | Self::NoFromTag
+            | Self::BadTo
+            | Self::BadCallId
+            | Self::BadCSeq
+            | Self::MethodMismatch
+            | Self::BadMaxForwards
+            | Self::TooManyHops
+            | Self::BadContentLength
+            | Self::BodyCut
+            | Self::BadStatus
+            | Self::NotOurResponse
+            | Self::Unreadable => &[],
+        }
+    }
 }
 
 /// Judges a datagram.
@@ -656,8 +688,8 @@ fn ask_the_stack(message: &[u8]) -> Result<(), Reason> {
         }
     };
     key.map_err(|_| Reason::Unreadable)?;
-    let tag = parsed.to_header().and_then(|to| to.tag());
-    tag.map(drop).map_err(|_| Reason::BadTo)
+    let to = parsed.to_header().map_err(|_| Reason::BadTo)?;
+    to.tag().map(drop).map_err(|_| Reason::BadTo)
 }
 
 /// A number of digits alone: `parse` would take a sign.
@@ -674,6 +706,8 @@ mod tests {
     use proptest::proptest;
     use proptest::sample::Index;
     use rsipstack::sip::Request;
+    use rsipstack::sip::param::Branch;
+    use rsipstack::sip::param::Tag;
 
     use super::*;
 
@@ -754,7 +788,7 @@ mod tests {
             .typed()
             .expect("good");
         assert_eq!(from.display_name.as_deref(), Some("Alice"));
-        assert_eq!(from.tag().map(|tag| tag.value()), Some("a1"));
+        assert_eq!(from.tag().map(Tag::value), Some("a1"));
     }
 
     #[test]
@@ -768,7 +802,7 @@ mod tests {
             .expect("a Via")
             .typed()
             .expect("good");
-        assert_eq!(via.branch().map(|branch| branch.value()), Some("z9hG4bK1"));
+        assert_eq!(via.branch().map(Branch::value), Some("z9hG4bK1"));
         let request = passed(
             "\"Alice\" <sip:alice@192.0.2.1>;tag=a1",
             "\"Al <sip:x@y> ;tag=no\" <sip:alice@192.0.2.1> ; tag\t=\ta1",
@@ -779,7 +813,7 @@ mod tests {
             .typed()
             .expect("good");
         assert_eq!(from.uri.to_string(), "sip:alice@192.0.2.1");
-        assert_eq!(from.tag().map(|tag| tag.value()), Some("a1"));
+        assert_eq!(from.tag().map(Tag::value), Some("a1"));
     }
 
     #[test]

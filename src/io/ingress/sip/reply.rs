@@ -186,7 +186,8 @@ fn received(via: &[u8], source: SocketAddr) -> Vec<u8> {
         if !is_parameter {
             sent_by = part;
         }
-        if !is_port && !(is_parameter && name.eq_ignore_ascii_case(b"received")) {
+        let is_claim = is_parameter && name.eq_ignore_ascii_case(b"received");
+        if !is_port && !is_claim {
             if is_parameter {
                 written.push(b';');
             }
