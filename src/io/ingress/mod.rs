@@ -7,6 +7,7 @@ use crate::io::leg::IngressKind;
 use crate::io::leg::Leg;
 use crate::io::leg::LegInfo;
 
+pub mod sip;
 pub mod twilio;
 
 /// Where ingresses bring their calls.
