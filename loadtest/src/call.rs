@@ -43,6 +43,9 @@ const LAST_NEWS: Duration = Duration::from_secs(2);
 /// Improper messages that are kept to be shown; the first says enough.
 const COMPLAINTS: usize = 10;
 
+/// Packets taken before one tick: a second's, so that a flood cannot stop the clock.
+const PACKETS_AT_ONCE: usize = 50;
+
 /// One call to make.
 pub(crate) struct Plan {
     pub(crate) target: Target,
@@ -271,6 +274,14 @@ impl Call {
     }
 
     async fn tick(&mut self) -> Option<Ending> {
+        for _ in 0..PACKETS_AT_ONCE {
+            let Some(message) = self.line.received() else {
+                break;
+            };
+            if let Some(ending) = self.hear(message).await {
+                return Some(ending);
+            }
+        }
         let at = self.started.elapsed();
         let tick = self.handset.tick(at);
         let mut messages: Vec<ToGateway> = tick.marks.into_iter().map(ToGateway::Mark).collect();

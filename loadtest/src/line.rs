@@ -213,6 +213,14 @@ impl Line {
         }
     }
 
+    /// What has come and can be had without waiting; a stream plays on by itself and has no need of it.
+    pub(crate) fn received(&mut self) -> Option<FromGateway> {
+        match self {
+            Self::Twilio(_) => None,
+            Self::Sip(line) => line.received(),
+        }
+    }
+
     /// The caller hangs up: says so and waits a moment for the gateway to let go. Why it did not, where that is a fault.
     pub(crate) async fn hang_up(&mut self) -> Result<(), String> {
         match self {
