@@ -16,7 +16,7 @@ for address in "$http" "$admin" "$sip"; do
   fi
 done
 
-TANDEM__HTTP__LISTEN=$http TANDEM__ADMIN__LISTEN=$admin TANDEM__SIP__LISTEN="[\"udp:$sip\", \"tcp:$sip\"]" \
+TANDEM__HTTP__LISTEN=$http TANDEM__ADMIN__LISTEN=$admin TANDEM__SIP__LISTEN="udp:$sip,tcp:$sip" \
   "$bin/tandem" serve >"$out/gateway.log" 2>&1 &
 gateway=$!
 trap 'kill -INT $gateway 2>/dev/null; wait $gateway 2>/dev/null || true' EXIT

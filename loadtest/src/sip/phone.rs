@@ -81,7 +81,7 @@ impl Place {
             .host_with_port
             .port
             .as_ref()
-            .map_or(SIP_PORT, |port| port.value());
+            .map_or(SIP_PORT, rsipstack::sip::Port::value);
         let address = match &target.host_with_port.host {
             Host::IpAddr(ip) => SocketAddr::new(*ip, port),
             Host::Domain(name) => tokio::net::lookup_host((name.to_string(), port))

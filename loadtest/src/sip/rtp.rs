@@ -30,7 +30,7 @@ pub(super) struct Sender {
     key: Option<Key>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 struct Key {
     event: u8,
     /// All packets of one key carry the moment it was pressed.

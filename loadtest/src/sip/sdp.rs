@@ -121,7 +121,7 @@ fn describe(
     let payloads: Vec<String> = codecs
         .iter()
         .chain(&events)
-        .map(|number| number.to_string())
+        .map(u8::to_string)
         .collect();
     let mut text = format!(
         "v=0\r\no=- {session} {version} IN {family} {ip}\r\ns=-\r\nc=IN {family} {ip}\r\nt=0 0\r\n\
