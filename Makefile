@@ -16,11 +16,12 @@ PACKAGES := gcc libc6-dev pkg-config libopus-dev libpocketsphinx-dev pocketsphin
 
 DEMO_HTTP := 127.0.0.1:18080
 DEMO_ADMIN := 127.0.0.1:19090
+DEMO_SIP := 127.0.0.1:15060
 
 .PHONY: demo run test lint bench check-proto interop setup build
 
 demo: build
-	@loadtest/demo.sh $(BIN) $(DEMO_HTTP) $(DEMO_ADMIN) $(TARGET)/demo
+	@loadtest/demo.sh $(BIN) $(DEMO_HTTP) $(DEMO_ADMIN) $(DEMO_SIP) $(TARGET)/demo
 
 run: build
 	@echo "Twilio:   POST http://127.0.0.1:8080/twilio/voice   (set http.public_url to be reached from outside)"

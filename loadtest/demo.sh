@@ -1,22 +1,23 @@
 #!/usr/bin/env bash
-# A spoken call through the gateway: starts it with the embedded agent, calls it, and ends it again.
-# Exits 0 only if the conversation reached its goal.
-# Usage: demo.sh DIRECTORY-OF-BINARIES HTTP-ADDRESS ADMIN-ADDRESS OUTPUT-DIRECTORY
+# Spoken calls through the gateway, one by each ingress: starts it with the embedded agent, calls it, and ends it again.
+# Exits 0 only if each conversation reached its goal.
+# Usage: demo.sh DIRECTORY-OF-BINARIES HTTP-ADDRESS ADMIN-ADDRESS SIP-ADDRESS OUTPUT-DIRECTORY
 set -euo pipefail
 cd "$(dirname "$0")/.."
-bin=$1 http=$2 admin=$3 out=$4
+bin=$1 http=$2 admin=$3 sip=$4 out=$5
 mkdir -p "$out"
 
 reachable() { (exec 3<>"/dev/tcp/${1%:*}/${1##*:}") 2>/dev/null; }
 
-for address in "$http" "$admin"; do
+for address in "$http" "$admin" "$sip"; do
   if reachable "$address"; then
     echo "demo: something else listens on $address already" >&2
     exit 1
   fi
 done
 
-TANDEM__HTTP__LISTEN=$http TANDEM__ADMIN__LISTEN=$admin "$bin/tandem" serve >"$out/gateway.log" 2>&1 &
+TANDEM__HTTP__LISTEN=$http TANDEM__ADMIN__LISTEN=$admin TANDEM__SIP__LISTEN="udp:$sip,tcp:$sip" \
+  "$bin/tandem" serve >"$out/gateway.log" 2>&1 &
 gateway=$!
 trap 'kill -INT $gateway 2>/dev/null; wait $gateway 2>/dev/null || true' EXIT
 
@@ -32,6 +33,13 @@ if ! reachable "$admin"; then
   exit 1
 fi
 
-"$bin/tandem-load" run loadtest/scenarios/demo.toml \
-  --target "ws://$http/twilio/media" --admin "http://$admin" --record "$out/call.wav"
-echo "The call, caller left and agent right: $out/call.wav"
+call() {
+  local ingress=$1 target=$2
+  echo "== a call by $ingress: $target"
+  "$bin/tandem-load" run loadtest/scenarios/demo.toml \
+    --target "$target" --admin "http://$admin" --record "$out/$ingress.wav"
+  echo "The call, caller left and agent right: $out/$ingress.wav"
+}
+
+call twilio "ws://$http/twilio/media"
+call sip "sip:demo@$sip"

@@ -23,12 +23,15 @@ use crate::far_end::TICK;
 use crate::gateway_event::GatewayEvent;
 use crate::gateway_event::What;
 use crate::handset::Handset;
+use crate::handset::Remains;
 use crate::handset::Tally;
 use crate::line::FromGateway;
 use crate::line::Line;
+use crate::line::Network;
 use crate::line::Placing;
 use crate::line::SetupError;
 use crate::line::ToGateway;
+use crate::playout::RtpTally;
 use crate::target::Target;
 use crate::timeline::Timeline;
 use crate::timeline::print;
@@ -40,6 +43,9 @@ const LAST_NEWS: Duration = Duration::from_secs(2);
 /// Improper messages that are kept to be shown; the first says enough.
 const COMPLAINTS: usize = 10;
 
+/// Packets taken before one tick: a second's, so that a flood cannot stop the clock.
+const PACKETS_AT_ONCE: usize = 50;
+
 /// One call to make.
 pub(crate) struct Plan {
     pub(crate) target: Target,
@@ -50,6 +56,17 @@ pub(crate) struct Plan {
     pub(crate) line_noise: bool,
     /// Hang up on Ctrl-C rather than vanish.
     pub(crate) interruptible: bool,
+    /// How the caller goes when everything is done.
+    pub(crate) farewell: Farewell,
+}
+
+/// How a caller goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Farewell {
+    /// Says so.
+    HangUp,
+    /// Is gone, and sends and answers nothing any more.
+    Vanish,
 }
 
 /// Why the media ended.
@@ -59,6 +76,8 @@ pub(crate) enum Ending {
     HungUp,
     /// The gateway closed the line.
     Closed { code: Option<u16>, reason: String },
+    /// The gateway hung up.
+    FarEndHungUp,
     /// The line broke.
     Lost(String),
 }
@@ -68,6 +87,7 @@ impl Ending {
     pub(crate) fn fault(&self) -> Option<String> {
         match self {
             Self::HungUp
+            | Self::FarEndHungUp
             | Self::Closed {
                 code: None | Some(1000),
                 ..
@@ -92,6 +112,8 @@ pub(crate) struct Outcome {
     pub(crate) script: ScriptEnd,
     pub(crate) tally: Tally,
     pub(crate) far_end: FarEndTally,
+    /// On a line with packets.
+    pub(crate) rtp: Option<RtpTally>,
     pub(crate) told: Told,
     /// What the real far end would have refused.
     pub(crate) complaints: Vec<String>,
@@ -124,7 +146,7 @@ struct Call {
 pub(crate) async fn hold(
     plan: Plan,
     timeline: Timeline,
-    http: &reqwest::Client,
+    network: &Network,
 ) -> Result<Outcome, SetupError> {
     let ids = CallIds::fresh();
     let call_sid = ids.call.clone();
@@ -133,11 +155,22 @@ pub(crate) async fn hold(
         .as_ref()
         .map(|admin| admin.follow(call_sid.clone()));
     let dialled = Instant::now();
-    let line = Line::place(&plan.target, &plan.placing, ids, http).await?;
+    let line = Line::place(
+        &plan.target,
+        &plan.placing,
+        ids,
+        network,
+        plan.interruptible,
+    )
+    .await?;
     let set_up = dialled.elapsed();
+    let mut handset = Handset::new(plan.line_noise, plan.record.is_some());
+    if line.has_packets() {
+        handset = handset.for_packets();
+    }
     let mut call = Call {
         line,
-        handset: Handset::new(plan.line_noise, plan.record.is_some()),
+        handset,
         dialogue: plan.dialogue,
         timeline,
         started: Instant::now(),
@@ -152,21 +185,29 @@ pub(crate) async fn hold(
         Duration::ZERO,
     );
     let ending = call.run(&mut news, plan.interruptible).await;
+    if ending == Ending::HungUp {
+        call.leave(plan.farewell).await;
+    }
     let lasted = call.started.elapsed();
     timeline.line(&call.describe_ending(&ending), lasted);
     let after = call
         .line
-        .after_call(http, lasted)
+        .after_call(&network.http, lasted)
         .await
         .map_err(|error| error.to_string());
     call.print_after(&after);
     call.read_last_news(&mut news).await;
 
-    let gateway_ended = matches!(ending, Ending::Closed { .. });
+    let gateway_ended = matches!(ending, Ending::Closed { .. } | Ending::FarEndHungUp);
     let script = call
         .dialogue
         .end(gateway_ended, call.told.end_reason.as_deref());
-    let (tally, far_end, recording) = call.handset.hang_up();
+    let Remains {
+        tally,
+        far_end,
+        rtp,
+        recording,
+    } = call.handset.hang_up();
     if let (Some(recording), Some(path)) = (recording, plan.record) {
         match recording.write(&path) {
             Ok(()) => print(&format!(
@@ -183,6 +224,7 @@ pub(crate) async fn hold(
         script,
         tally,
         far_end,
+        rtp,
         told: call.told,
         complaints: call.complaints,
         after,
@@ -213,18 +255,33 @@ impl Call {
                 Some(news) = next_news(news) => self.learn(news),
                 () = &mut interrupt => Some(Ending::HungUp),
             };
-            match ending {
-                Some(Ending::HungUp) => {
-                    self.line.hang_up().await;
-                    return Ending::HungUp;
-                }
-                Some(ending) => return ending,
-                None => {}
+            if let Some(ending) = ending {
+                return ending;
             }
         }
     }
 
+    /// The caller goes.
+    async fn leave(&mut self, farewell: Farewell) {
+        match farewell {
+            Farewell::HangUp => {
+                if let Err(why) = self.line.hang_up().await {
+                    self.complain(why);
+                }
+            }
+            Farewell::Vanish => self.line.vanish(),
+        }
+    }
+
     async fn tick(&mut self) -> Option<Ending> {
+        for _ in 0..PACKETS_AT_ONCE {
+            let Some(message) = self.line.received() else {
+                break;
+            };
+            if let Some(ending) = self.hear(message).await {
+                return Some(ending);
+            }
+        }
         let at = self.started.elapsed();
         let tick = self.handset.tick(at);
         let mut messages: Vec<ToGateway> = tick.marks.into_iter().map(ToGateway::Mark).collect();
@@ -260,6 +317,8 @@ impl Call {
                     );
                 }
             }
+            FromGateway::Packet(packet) => self.handset.receive_packet(&packet, at),
+            FromGateway::Note(text) => self.timeline.line(&text, at),
             FromGateway::Mark(name) => self.handset.mark(name),
             FromGateway::Clear => {
                 let (marks, notes) = self.handset.clear(at);
@@ -270,6 +329,7 @@ impl Call {
             }
             FromGateway::Improper(what) => self.complain(what),
             FromGateway::Closed { code, reason } => return Some(Ending::Closed { code, reason }),
+            FromGateway::HungUp => return Some(Ending::FarEndHungUp),
             FromGateway::Lost(why) => return Some(Ending::Lost(why)),
         }
         None
@@ -349,6 +409,7 @@ impl Call {
                     .unwrap_or_default();
                 format!("gateway closes the line{}", code.replace(" )", ")"))
             }
+            Ending::FarEndHungUp => "far end hung up".to_owned(),
             Ending::Lost(why) => format!("the line broke: {why}"),
         }
     }

@@ -14,7 +14,7 @@ use crate::voice;
 /// How long one tick plays.
 pub(crate) const TICK: Duration = Duration::from_millis(20);
 /// A buffer that ran dry and was refilled within this time starved in the middle of a talk; a longer silence is a pause between talks.
-const UNDERRUN_AT_MOST: usize = mulaw::SAMPLE_RATE as usize * 3 / 10;
+pub(crate) const UNDERRUN_AT_MOST: usize = mulaw::SAMPLE_RATE as usize * 3 / 10;
 /// Twilio ends a stream that buffers more than ten minutes (error 31931).
 const CAPACITY: usize = mulaw::SAMPLE_RATE as usize * 600;
 

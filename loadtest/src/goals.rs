@@ -19,7 +19,7 @@ pub(crate) fn faults(outcome: &Outcome) -> Vec<String> {
         outcome
             .complaints
             .first()
-            .map(|what| format!("the gateway sent what Twilio would refuse: {what}")),
+            .map(|what| format!("the gateway did what the real far end would refuse: {what}")),
     );
     if let ScriptEnd::Failed(why) = &outcome.script {
         faults.push(why.clone());
@@ -49,8 +49,8 @@ pub(crate) fn missed(goal: &DialogueGoal, outcome: &Outcome, unheard: Option<f64
         let absent = wanted.iter().filter(|wanted| !all.contains(&plain(wanted)));
         missed.extend(absent.map(|wanted| format!("{who} “{wanted}”")));
     }
-    // Clears are counted here rather than the gateway's own word for it: what cut the prompt is what the far end saw.
-    let barge_ins = outcome.tally.barge_in_to_clear.len();
+    // What the far end saw is counted rather than the gateway's own word for it.
+    let barge_ins = outcome.tally.prompts_cut;
     if let Some(least) = goal.barge_ins_at_least.filter(|least| barge_ins < *least) {
         missed.push(format!(
             "{barge_ins} prompts were cut by the caller, {least} were to be"
@@ -108,7 +108,6 @@ pub(crate) fn summary(outcome: &Outcome, unheard: Option<f64>) -> String {
         ),
         format!("answers as heard    {}", spread(&tally.waits)),
         format!("answers as told     {}", spread(&told.turn_latencies)),
-        format!("barge-in to clear   {}", spread(&tally.barge_in_to_clear)),
         format!("barge-in to silence {}", spread(&tally.barge_in_to_silence)),
         format!(
             "agent's audio       {:.1} s heard, {:.1} s cleared, {} underruns ({}), at most {} ahead",
@@ -119,6 +118,14 @@ pub(crate) fn summary(outcome: &Outcome, unheard: Option<f64>) -> String {
             ms(far_end::length(far_end.deepest)),
         ),
     ];
+    match &outcome.rtp {
+        Some(rtp) => lines.push(format!("agent's RTP         {}", rtp.describe())),
+        // Only a stream has clears.
+        None => lines.push(format!(
+            "barge-in to clear   {}",
+            spread(&tally.barge_in_to_clear)
+        )),
+    }
     lines.extend(unheard.map(|unheard| format!("unheard by agent    {unheard:.3} s")));
     lines.extend(
         told.end_reason
@@ -209,9 +216,11 @@ mod tests {
             tally: Tally {
                 waits: vec![Duration::from_millis(800)],
                 barge_in_to_clear: vec![Duration::from_millis(300)],
+                prompts_cut: 1,
                 ..Tally::default()
             },
             far_end: FarEndTally::default(),
+            rtp: None,
             told: Told {
                 agent_said: vec!["It is".into(), "confirmed.".into()],
                 ..Told::default()

@@ -1,4 +1,4 @@
-//! The caller's handset: mouth, far end and the notes of an attentive listener. Pure; a call's loop feeds it and does what it says.
+//! The caller's handset: mouth, ear and the notes of an attentive listener. Pure; a call's loop feeds it and does what it says.
 //!
 //! Times are since the call's start. What the caller says is timed when its frame leaves, what it hears when its frame begins to play:
 //! both are exact to the 20 ms of a frame.
@@ -10,14 +10,22 @@ use crate::far_end::Cleared;
 use crate::far_end::FarEnd;
 use crate::far_end::FarEndTally;
 use crate::far_end::Overflow;
+use crate::far_end::Played;
 use crate::far_end::TICK;
 use crate::mouth::Mouth;
 use crate::mulaw;
+use crate::playout::Packet;
+use crate::playout::Playout;
+use crate::playout::RtpTally;
 use crate::record::Recording;
 use crate::speech::Speech;
 use crate::tone;
 use crate::voice;
 use crate::voice::Change;
+
+/// Without a clear, a prompt that ends this soon after the caller spoke over it was cut; one that ends later came to its own end. An agent
+/// that waits for words takes a second or two.
+const CUT_WITHIN: Duration = Duration::from_secs(3);
 
 /// What a listener on the line would note.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +62,8 @@ pub(crate) struct Tally {
     pub(crate) barge_in_to_clear: Vec<Duration>,
     /// Caller's first voiced sample over the agent to the agent's last.
     pub(crate) barge_in_to_silence: Vec<Duration>,
+    /// Prompts that ended because the caller spoke over them: by a clear, or where there is none by their silence.
+    pub(crate) prompts_cut: usize,
     /// Clears received.
     pub(crate) clears: u32,
     /// Round trips of tone bursts.
@@ -73,11 +83,31 @@ pub(crate) struct Tick {
     pub(crate) notes: Vec<Note>,
 }
 
+/// What the call left behind.
+#[derive(Debug)]
+pub(crate) struct Remains {
+    pub(crate) tally: Tally,
+    pub(crate) far_end: FarEndTally,
+    /// On a line with packets.
+    pub(crate) rtp: Option<RtpTally>,
+    /// If one was made.
+    pub(crate) recording: Option<Recording>,
+}
+
+/// What plays the gateway's audio.
+#[derive(Debug)]
+enum Ear {
+    /// A stream with marks and clears.
+    Stream(FarEnd),
+    /// Packets with timestamps.
+    Packets(Playout),
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Handset {
     mouth: Mouth,
-    far_end: FarEnd,
+    ear: Ear,
     agent: voice::Tracker,
     tones: tone::Detector,
     recording: Option<Recording>,
@@ -93,13 +123,21 @@ impl Handset {
     pub(crate) fn new(line_noise: bool, record: bool) -> Self {
         Self {
             mouth: Mouth::new(line_noise),
-            far_end: FarEnd::default(),
+            ear: Ear::Stream(FarEnd::default()),
             agent: voice::Tracker::default(),
             tones: tone::Detector::default(),
             recording: record.then(Recording::default),
             unanswered_since: None,
             barge_in_since: None,
             tally: Tally::default(),
+        }
+    }
+
+    /// The same, for a line on which the gateway's audio comes in packets.
+    pub(crate) fn for_packets(self) -> Self {
+        Self {
+            ear: Ear::Packets(Playout::default()),
+            ..self
         }
     }
 
@@ -121,28 +159,46 @@ impl Handset {
     /// For how long the agent has been silent, with no voice waiting in the buffer.
     pub(crate) fn agent_silent_for(&self, at: Duration) -> Duration {
         let silent = at.saturating_sub(self.agent.last_voiced());
-        if self.far_end.holds_voice() {
-            Duration::ZERO
-        } else {
-            silent
-        }
+        let holds_voice = match &self.ear {
+            Ear::Stream(far_end) => far_end.holds_voice(),
+            Ear::Packets(playout) => playout.holds_voice(),
+        };
+        if holds_voice { Duration::ZERO } else { silent }
     }
 
     /// Audio from the gateway.
     pub(crate) fn receive(&mut self, audio: Vec<u8>) -> Result<(), Overflow> {
-        self.far_end.receive(audio)
+        match &mut self.ear {
+            Ear::Stream(far_end) => far_end.receive(audio),
+            Ear::Packets(_) => Ok(()),
+        }
+    }
+
+    /// A packet from the gateway.
+    pub(crate) fn receive_packet(&mut self, packet: &Packet, at: Duration) {
+        match &mut self.ear {
+            Ear::Stream(_) => {}
+            Ear::Packets(playout) => playout.receive(packet, at),
+        }
     }
 
     /// A mark from the gateway.
     pub(crate) fn mark(&mut self, name: String) {
-        self.far_end.mark(name);
+        match &mut self.ear {
+            Ear::Stream(far_end) => far_end.mark(name),
+            Ear::Packets(_) => {}
+        }
     }
 
     /// A clear from the gateway: the marks to return at once, and what was noted.
     pub(crate) fn clear(&mut self, at: Duration) -> (Vec<String>, Vec<Note>) {
-        let Cleared { marks, unheard } = self.far_end.clear();
+        let Ear::Stream(far_end) = &mut self.ear else {
+            return (Vec::new(), Vec::new());
+        };
+        let Cleared { marks, unheard } = far_end.clear();
         let after_barge_in = self.barge_in_since.map(|since| at.saturating_sub(since));
         self.tally.clears += 1;
+        self.tally.prompts_cut += usize::from(after_barge_in.is_some());
         self.tally.barge_in_to_clear.extend(after_barge_in);
         let mut notes = vec![Note::Cleared {
             unheard,
@@ -157,7 +213,13 @@ impl Handset {
     pub(crate) fn tick(&mut self, at: Duration) -> Tick {
         let saying = self.mouth.saying().map(|speech| speech.label.clone());
         let (frame, uttered) = self.mouth.frame();
-        let played = self.far_end.tick();
+        let played = match &mut self.ear {
+            Ear::Stream(far_end) => far_end.tick(),
+            Ear::Packets(playout) => Played {
+                frame: playout.tick(),
+                marks: Vec::new(),
+            },
+        };
         let mut notes = Vec::new();
         if uttered.started {
             self.barge_in_since = self.agent.speaking_since().map(|_| at);
@@ -194,8 +256,20 @@ impl Handset {
     }
 
     /// The call is over: what was measured, what went through the buffer, and the recording if one was made.
-    pub(crate) fn hang_up(self) -> (Tally, FarEndTally, Option<Recording>) {
-        (self.tally, self.far_end.tally().clone(), self.recording)
+    pub(crate) fn hang_up(self) -> Remains {
+        let (far_end, rtp) = match &self.ear {
+            Ear::Stream(far_end) => (far_end.tally().clone(), None),
+            Ear::Packets(playout) => {
+                let (far_end, rtp) = playout.tally();
+                (far_end, Some(rtp))
+            }
+        };
+        Remains {
+            tally: self.tally,
+            far_end,
+            rtp,
+            recording: self.recording,
+        }
     }
 
     fn note(&mut self, change: Change, at: Duration) -> Option<Note> {
@@ -215,6 +289,10 @@ impl Handset {
                     .take()
                     .map(|since| end.saturating_sub(since));
                 self.tally.barge_in_to_silence.extend(after_barge_in);
+                if matches!(self.ear, Ear::Packets(_)) {
+                    let cut = after_barge_in.is_some_and(|after| after <= CUT_WITHIN);
+                    self.tally.prompts_cut += usize::from(cut);
+                }
                 Some(Note::AgentStops {
                     end,
                     after_barge_in,
@@ -278,8 +356,12 @@ mod tests {
         run(&mut handset, 0..10);
         handset.clear(ms(200));
         run(&mut handset, 10..50);
-        let (_, _, recording) = handset.hang_up();
-        let heard = recording.expect("it was asked for").agent().to_vec();
+        let heard = handset
+            .hang_up()
+            .recording
+            .expect("it was asked for")
+            .agent()
+            .to_vec();
         assert_eq!(heard.len(), 50 * mulaw::FRAME);
         assert!(
             heard[..10 * mulaw::FRAME]
@@ -300,6 +382,37 @@ mod tests {
         receive(&mut handset, 5);
         run(&mut handset, 0..20);
         assert_eq!(handset.agent_silent_for(ms(400)), Duration::ZERO);
+    }
+
+    #[test]
+    fn without_a_clear_a_prompt_is_cut_when_it_ends_soon_after_the_barge_in() {
+        // The agent talks for 2 s or for 6 s; the caller speaks over it from 1 s on.
+        for (frames, cut) in [(100, 1), (300, 0)] {
+            let mut handset = Handset::new(false, false).for_packets();
+            for index in 0..frames + 50 {
+                let byte = if index < frames {
+                    mulaw::encode(6000)
+                } else {
+                    mulaw::SILENCE
+                };
+                let packet = Packet {
+                    ssrc: 1,
+                    sequence: index as u16,
+                    timestamp: index * mulaw::FRAME as u32,
+                    audio: vec![byte; mulaw::FRAME],
+                };
+                handset.receive_packet(&packet, TICK * index);
+                if index == 50 {
+                    handset.say(speech(25), false);
+                }
+                handset.tick(TICK * index);
+            }
+            let remains = handset.hang_up();
+            // Three frames of the telephone's own delay.
+            let silence = TICK * (frames - 50 + 3);
+            assert_eq!(remains.tally.barge_in_to_silence, [silence]);
+            assert_eq!(remains.tally.prompts_cut, cut);
+        }
     }
 
     fn speech(frames: usize) -> Arc<Speech> {

@@ -1,14 +1,18 @@
 //! The seam between a call and the protocol that carries it: a [`Line`] takes frames and digits and gives what the gateway sends.
 //!
-//! Twilio's is the only one yet. A SIP or WHIP line joins by a variant here: it turns RTP into [`FromGateway::Audio`] (the far end is
-//! then its jitter buffer) and has no marks or clears.
+//! A Twilio line is a stream that plays what it is sent; a SIP line gives packets, which have their moments and no marks or clears. A
+//! WHIP line joins by a variant here.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::StatusCode;
 
 use crate::mulaw;
+use crate::playout::Packet;
+use crate::sip::Phones;
+use crate::sip::SipLine;
 use crate::target::Target;
 use crate::twilio::CallIds;
 use crate::twilio::TwilioLine;
@@ -27,6 +31,15 @@ pub(crate) struct Placing {
     pub(crate) direct: bool,
     /// What the gateway believes its own URL to be, which is the one that is signed; else the target's.
     pub(crate) public_url: Option<reqwest::Url>,
+    /// Name and password that answer a SIP gateway's challenge.
+    pub(crate) credentials: Option<(String, String)>,
+}
+
+/// What the calls of a process share.
+#[derive(Clone)]
+pub(crate) struct Network {
+    pub(crate) http: reqwest::Client,
+    pub(crate) phones: Arc<Phones>,
 }
 
 /// To the gateway.
@@ -45,6 +58,10 @@ pub(crate) enum ToGateway {
 pub(crate) enum FromGateway {
     /// Mu-law to play after what is already waiting.
     Audio(Vec<u8>),
+    /// Mu-law to play at its moment.
+    Packet(Packet),
+    /// Something for the timeline.
+    Note(String),
     /// To be returned when the audio before it has been played.
     Mark(String),
     /// Throw away what has not been played.
@@ -53,6 +70,8 @@ pub(crate) enum FromGateway {
     Improper(String),
     /// The gateway ended the call in an orderly way, or said why it could not go on.
     Closed { code: Option<u16>, reason: String },
+    /// The gateway hung up.
+    HungUp,
     /// The connection broke.
     Lost(String),
 }
@@ -68,6 +87,16 @@ pub(crate) enum SetupError {
         status: StatusCode,
         body: String,
     },
+    /// The gateway answered the INVITE with a refusal.
+    Declined {
+        status: u16,
+        reason: String,
+        retry_after: Option<String>,
+    },
+    /// The gateway answered the INVITE, with a session description that is of no use.
+    NoMedia(String),
+    /// We cancelled the call before it was answered.
+    Cancelled,
     /// The gateway's instructions hold no stream to connect to.
     NoStream(String),
     /// There was no answer.
@@ -82,6 +111,9 @@ impl SetupError {
             Self::Refused { what, status, .. } => {
                 format!("{what} refused with {}", status.as_u16())
             }
+            Self::Declined { status, reason, .. } => format!("refused with {status} {reason}"),
+            Self::NoMedia(why) => format!("no audio in the answer: {why}"),
+            Self::Cancelled => "cancelled before the answer".to_owned(),
             Self::NoStream(_) => "no stream in the TwiML".to_owned(),
             Self::Unreachable { what, .. } => format!("{what} not reached"),
         }
@@ -93,7 +125,7 @@ impl fmt::Display for SetupError {
         match self {
             Self::NotYet(what) => write!(
                 formatter,
-                "{what} targets do not work yet; ws(s)://HOST/twilio/media does"
+                "{what} targets do not work yet; ws(s)://HOST/twilio/media and sip:USER@HOST:PORT do"
             ),
             Self::Refused { what, status, body } if body.is_empty() => {
                 write!(formatter, "the gateway refused the {what} with {status}")
@@ -102,6 +134,22 @@ impl fmt::Display for SetupError {
                 formatter,
                 "the gateway refused the {what} with {status}: {body}"
             ),
+            Self::Declined {
+                status,
+                reason,
+                retry_after,
+            } => {
+                write!(formatter, "the gateway refused the call: {status} {reason}")?;
+                match retry_after {
+                    Some(after) => write!(formatter, "; try again after {after} s"),
+                    None => Ok(()),
+                }
+            }
+            Self::NoMedia(why) => write!(
+                formatter,
+                "the gateway's answer is of no use to a telephone: {why}"
+            ),
+            Self::Cancelled => write!(formatter, "the call was cancelled before it was answered"),
             Self::NoStream(twiml) => {
                 write!(formatter, "the gateway's TwiML connects no stream: {twiml}")
             }
@@ -118,29 +166,42 @@ impl std::error::Error for SetupError {}
 pub(crate) enum Line {
     /// A Twilio media stream.
     Twilio(Box<TwilioLine>),
+    /// A SIP call with RTP.
+    Sip(Box<SipLine>),
 }
 
 impl Line {
-    /// Places the call; when this returns, the gateway is listening.
+    /// Places the call; when this returns, the gateway is listening. With `interruptible`, Ctrl-C ends a call that is still ringing.
     pub(crate) async fn place(
         target: &Target,
         placing: &Placing,
         ids: CallIds,
-        http: &reqwest::Client,
+        network: &Network,
+        interruptible: bool,
     ) -> Result<Self, SetupError> {
         match target {
-            Target::Twilio(url) => TwilioLine::place(url, placing, ids, http)
+            Target::Twilio(url) => TwilioLine::place(url, placing, ids, &network.http)
                 .await
                 .map(|line| Self::Twilio(Box::new(line))),
-            Target::Sip(_) => Err(SetupError::NotYet("sip:")),
+            Target::Sip(uri) => {
+                SipLine::place(uri, placing, ids.call, &network.phones, interruptible)
+                    .await
+                    .map(|line| Self::Sip(Box::new(line)))
+            }
             Target::Whip(_) => Err(SetupError::NotYet("http(s)://HOST/whip/")),
         }
+    }
+
+    /// Whether the gateway's audio comes in packets.
+    pub(crate) fn has_packets(&self) -> bool {
+        matches!(self, Self::Sip(_))
     }
 
     /// Sends these in order. An error is a broken connection, in words.
     pub(crate) async fn send(&mut self, messages: Vec<ToGateway>) -> Result<(), String> {
         match self {
             Self::Twilio(line) => line.send(messages).await,
+            Self::Sip(line) => line.send(messages).await,
         }
     }
 
@@ -148,13 +209,34 @@ impl Line {
     pub(crate) async fn receive(&mut self) -> FromGateway {
         match self {
             Self::Twilio(line) => line.receive().await,
+            Self::Sip(line) => line.receive().await,
         }
     }
 
-    /// The caller hangs up: says so and waits a moment for the gateway to let go.
-    pub(crate) async fn hang_up(&mut self) {
+    /// What has come and can be had without waiting; a stream plays on by itself and has no need of it.
+    pub(crate) fn received(&mut self) -> Option<FromGateway> {
         match self {
-            Self::Twilio(line) => line.hang_up().await,
+            Self::Twilio(_) => None,
+            Self::Sip(line) => line.received(),
+        }
+    }
+
+    /// The caller hangs up: says so and waits a moment for the gateway to let go. Why it did not, where that is a fault.
+    pub(crate) async fn hang_up(&mut self) -> Result<(), String> {
+        match self {
+            Self::Twilio(line) => {
+                line.hang_up().await;
+                Ok(())
+            }
+            Self::Sip(line) => line.hang_up().await,
+        }
+    }
+
+    /// The caller is gone without a word. Of a websocket the system says a word: there is no other way to leave one.
+    pub(crate) fn vanish(&mut self) {
+        match self {
+            Self::Twilio(_) => {}
+            Self::Sip(line) => line.vanish(),
         }
     }
 
@@ -166,6 +248,7 @@ impl Line {
     ) -> Result<Vec<Verb>, SetupError> {
         match self {
             Self::Twilio(line) => line.after_call(http, lasted).await,
+            Self::Sip(line) => Ok(line.after_call().await),
         }
     }
 }

@@ -13,10 +13,12 @@ mod handset;
 
 mod far_end;
 mod mouth;
+mod playout;
 mod record;
 mod voice;
 
 mod line;
+mod sip;
 mod twilio;
 
 mod admin;
@@ -29,6 +31,7 @@ mod report;
 mod stats;
 mod timeline;
 
+mod alaw;
 mod mulaw;
 mod resample;
 mod speech;
@@ -51,11 +54,13 @@ use clap::Subcommand;
 use reqwest::Url;
 
 use crate::admin::Admin;
+use crate::call::Farewell;
 use crate::call::Plan;
 use crate::dialogue::Dialogue;
 use crate::dialogue::QUIET;
 use crate::dialogue::Step;
 use crate::dialogue::When;
+use crate::line::Network;
 use crate::line::Placing;
 use crate::scenario::DialogueScenario;
 use crate::scenario::Gateway;
@@ -97,7 +102,8 @@ enum Command {
 
 #[derive(Args)]
 struct CallArgs {
-    /// ws(s)://HOST/twilio/media, where this program is Twilio. Later: sip:USER@HOST:PORT, http(s)://HOST/whip/ROUTE.
+    /// ws(s)://HOST/twilio/media, where this program is Twilio, or sip:USER@HOST:PORT (;transport=tcp), where it is a telephone. Later:
+    /// http(s)://HOST/whip/ROUTE.
     target: Target,
     /// A WAV file to say: 16-bit mono at 8 or 16 kHz. Repeat it to say more.
     #[arg(long, value_name = "FILE.wav")]
@@ -120,10 +126,16 @@ struct CallArgs {
     /// The environment variable with Twilio's auth token; if it is set, requests are signed.
     #[arg(long, value_name = "NAME", default_value = "TWILIO_AUTH_TOKEN")]
     auth_token_env: String,
+    /// The name that answers a SIP gateway's challenge (401, 407).
+    #[arg(long, value_name = "NAME")]
+    user: Option<String>,
+    /// The environment variable with its password.
+    #[arg(long, value_name = "VAR", default_value = "SIP_PASSWORD")]
+    password_env: String,
     /// The caller's number.
     #[arg(long, default_value = "+15550100")]
     from: String,
-    /// The dialled number.
+    /// The dialled number; on SIP, where TARGET names no user.
     #[arg(long, default_value = "+15550199")]
     to: String,
     /// Connect to TARGET's host, whatever host the gateway's TwiML names.
@@ -186,7 +198,7 @@ async fn main() -> ExitCode {
 
 /// Makes one call; the faults it had.
 async fn make_call(args: CallArgs) -> Result<Vec<String>> {
-    let http = reqwest::Client::new();
+    let network = network();
     let dialogue = Dialogue::new(args.steps()?, args.timed()?).until(args.seconds);
     let plan = Plan {
         target: args.target,
@@ -196,14 +208,21 @@ async fn make_call(args: CallArgs) -> Result<Vec<String>> {
             auth_token: std::env::var(&args.auth_token_env).ok(),
             direct: args.direct,
             public_url: args.public_url,
+            credentials: args
+                .user
+                .map(|user| credentials(user, &args.password_env))
+                .transpose()?,
         },
         dialogue,
-        admin: args.admin.map(|base| Admin::new(base, http.clone())),
+        admin: args
+            .admin
+            .map(|base| Admin::new(base, network.http.clone())),
         record: args.record,
         line_noise: args.line_noise,
         interruptible: true,
+        farewell: Farewell::HangUp,
     };
-    let outcome = call::hold(plan, timeline(args.verbose), &http).await?;
+    let outcome = call::hold(plan, timeline(args.verbose), &network).await?;
     print("");
     print(&goals::summary(&outcome, None));
     Ok(goals::faults(&outcome))
@@ -250,18 +269,18 @@ async fn run_scenario(args: RunArgs) -> Result<Vec<String>> {
         gateway.target = scenario::OneOrMany::One(target);
     }
     gateway.admin = args.admin.or(gateway.admin.take());
-    let http = reqwest::Client::new();
+    let network = network();
     let admin = gateway
         .admin
         .clone()
-        .map(|base| Admin::new(base, http.clone()));
-    let placing = placing(gateway);
+        .map(|base| Admin::new(base, network.http.clone()));
+    let placing = placing(gateway)?;
     match scenario {
         Scenario::Dialogue(mut scenario) => {
             scenario.record = args.record.or(scenario.record.take());
-            run_dialogue(&scenario, placing, admin, timeline(args.verbose), &http).await
+            run_dialogue(&scenario, placing, admin, timeline(args.verbose), &network).await
         }
-        Scenario::Load(scenario) => run_load(&scenario, &placing, admin.as_ref(), &http).await,
+        Scenario::Load(scenario) => run_load(&scenario, &placing, admin.as_ref(), &network).await,
     }
 }
 
@@ -270,7 +289,7 @@ async fn run_dialogue(
     placing: Placing,
     admin: Option<Admin>,
     timeline: Timeline,
-    http: &reqwest::Client,
+    network: &Network,
 ) -> Result<Vec<String>> {
     let target = scenario
         .gateway
@@ -287,8 +306,9 @@ async fn run_dialogue(
         record: scenario.record.clone(),
         line_noise: scenario.gateway.line_noise,
         interruptible: true,
+        farewell: Farewell::HangUp,
     };
-    let outcome = call::hold(plan, timeline, http).await?;
+    let outcome = call::hold(plan, timeline, network).await?;
     let after = read_metrics(admin.as_ref()).await;
     let unheard = before
         .zip(after)
@@ -309,9 +329,9 @@ async fn run_load(
     scenario: &LoadScenario,
     placing: &Placing,
     admin: Option<&Admin>,
-    http: &reqwest::Client,
+    network: &Network,
 ) -> Result<Vec<String>> {
-    let results = load::run(scenario, placing, admin, http).await?;
+    let results = load::run(scenario, placing, admin, network).await?;
     let report = report::Report::new(scenario, &results);
     print(&report.text());
     Ok(report.missed(scenario))
@@ -322,14 +342,32 @@ async fn read_metrics(admin: Option<&Admin>) -> Option<scrape::Scrape> {
     admin?.scrape().await.ok()
 }
 
-fn placing(gateway: &Gateway) -> Placing {
-    Placing {
+fn network() -> Network {
+    Network {
+        http: reqwest::Client::new(),
+        phones: Arc::default(),
+    }
+}
+
+fn credentials(user: String, password_env: &str) -> Result<(String, String)> {
+    let password = std::env::var(password_env)
+        .with_context(|| format!("the environment variable {password_env} holds no password"))?;
+    Ok((user, password))
+}
+
+fn placing(gateway: &Gateway) -> Result<Placing> {
+    Ok(Placing {
         from: gateway.from.clone(),
         to: gateway.to.clone(),
         auth_token: std::env::var(&gateway.auth_token_env).ok(),
         direct: gateway.direct,
         public_url: gateway.public_url.clone(),
-    }
+        credentials: gateway
+            .user
+            .clone()
+            .map(|user| credentials(user, &gateway.password_env))
+            .transpose()?,
+    })
 }
 
 fn timeline(verbose: bool) -> Timeline {

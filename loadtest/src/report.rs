@@ -8,16 +8,20 @@ use crate::call::Ending;
 use crate::call::Outcome;
 use crate::far_end;
 use crate::goals;
+use crate::load::CallKind;
 use crate::load::Readings;
 use crate::load::Results;
+use crate::load::Settled;
 use crate::mulaw;
+use crate::playout::RtpTally;
 use crate::scenario::LoadScenario;
 use crate::scrape::Scrape;
 use crate::stats::ms;
 use crate::stats::spread;
 
 const CPU: &str = "process_cpu_seconds_total";
-const RESIDENT: &str = "process_resident_memory_bytes";
+/// What the gateway's process holds.
+pub(crate) const RESIDENT: &str = "process_resident_memory_bytes";
 const LATENESS: &str = "tandem_tick_lateness_seconds";
 const UNHEARD: &str = "tandem_caller_audio_unheard_seconds_total";
 const CALLS: &str = "tandem_calls_total";
@@ -31,7 +35,10 @@ pub(crate) struct Report {
     own_cpu: Duration,
     /// Calls that did not go as they should, by kind.
     failures: BTreeMap<String, usize>,
-    set_ups: Vec<Duration>,
+    kinds: BTreeMap<CallKind, Kind>,
+    /// Calls begun per second, over the time in which calls were begun.
+    set_ups_per_second: f64,
+    remarks: BTreeMap<&'static str, usize>,
     first_words: Vec<Duration>,
     frames_sent: u64,
     frames_received: u64,
@@ -39,7 +46,20 @@ pub(crate) struct Report {
     underruns: Vec<Duration>,
     deepest: Duration,
     round_trips: Vec<Duration>,
+    rtp: Option<RtpTally>,
     gateway: Option<Cost>,
+    warmed_up: Option<Settled>,
+    settled: Option<Settled>,
+    /// It was to settle.
+    must_settle: bool,
+}
+
+/// How the calls of one kind went.
+#[derive(Debug, Default)]
+struct Kind {
+    attempted: usize,
+    otherwise: usize,
+    set_ups: Vec<Duration>,
 }
 
 /// What the load was to the gateway, by its own account.
@@ -58,20 +78,36 @@ impl Report {
     /// Adds up.
     pub(crate) fn new(scenario: &LoadScenario, results: &Results) -> Self {
         let Results {
-            outcomes,
-            refusals,
+            attempts,
             readings,
             own_cpu,
             took,
+            beginning,
+            warmed_up,
+            settled,
         } = results;
         let mut failures = BTreeMap::new();
-        let kinds = refusals.iter().map(crate::line::SetupError::kind);
-        for kind in kinds.chain(
-            outcomes
-                .iter()
-                .filter_map(|outcome| failure(outcome, scenario.hold)),
-        ) {
-            *failures.entry(kind).or_default() += 1;
+        let mut remarks = BTreeMap::new();
+        let mut kinds = BTreeMap::<CallKind, Kind>::new();
+        for attempt in attempts {
+            let kind = kinds.entry(attempt.kind).or_default();
+            kind.attempted += 1;
+            kind.set_ups.extend(attempt.set_up);
+            if let Some(failure) = &attempt.failure {
+                kind.otherwise += 1;
+                *failures.entry(failure.clone()).or_default() += 1;
+            }
+            if let Some(remark) = attempt.remark {
+                *remarks.entry(remark).or_default() += 1;
+            }
+        }
+        let outcomes: Vec<&Outcome> = attempts
+            .iter()
+            .filter_map(|attempt| attempt.outcome.as_ref())
+            .collect();
+        let mut rtp = None;
+        for tally in outcomes.iter().filter_map(|outcome| outcome.rtp.as_ref()) {
+            rtp.get_or_insert_with(RtpTally::default).add(tally);
         }
         let frames = |samples: u64| samples / mulaw::FRAME as u64;
         Self {
@@ -80,7 +116,9 @@ impl Report {
             took: *took,
             own_cpu: *own_cpu,
             failures,
-            set_ups: outcomes.iter().map(|outcome| outcome.set_up).collect(),
+            kinds,
+            set_ups_per_second: attempts.len() as f64 / beginning.as_secs_f64().max(0.001),
+            remarks,
             first_words: outcomes
                 .iter()
                 .filter_map(|outcome| outcome.tally.first_voice)
@@ -112,9 +150,13 @@ impl Report {
                 .iter()
                 .flat_map(|outcome| outcome.tally.round_trips.iter().copied())
                 .collect(),
+            rtp,
             gateway: readings
                 .as_ref()
                 .map(|readings| cost(readings, outcomes.len())),
+            warmed_up: *warmed_up,
+            settled: *settled,
+            must_settle: scenario.settle.is_some(),
         }
     }
 
@@ -128,6 +170,29 @@ impl Report {
                 "{failed} of {} calls failed, {} may",
                 self.asked, goal.failed_calls_at_most
             ));
+        }
+        for (when, settled) in [
+            ("after the warm-up", self.warmed_up),
+            ("at the end", self.settled),
+        ] {
+            match settled {
+                Some(Settled {
+                    left: Some(0.0), ..
+                })
+                | None => {}
+                Some(_) if !self.must_settle => {}
+                Some(Settled { left: None, .. }) => {
+                    missed.push(format!("objects alive {when}: not known"));
+                }
+                Some(Settled {
+                    left: Some(left),
+                    took,
+                    ..
+                }) => missed.push(format!(
+                    "{left} objects were still alive {when}, after {:.0} s",
+                    took.as_secs_f64()
+                )),
+            }
         }
         let cost = self.gateway.as_ref();
         let lateness = goal.tick_lateness_at_most.map(|most| most.as_secs_f64());
@@ -146,6 +211,11 @@ impl Report {
                 "tick lateness p99.9 in seconds",
                 cost.and_then(|cost| cost.lateness),
                 lateness,
+            ),
+            (
+                "resident memory as a multiple of what it was after the warm-up",
+                self.resident_ratio(),
+                goal.resident_ratio_at_most,
             ),
             (
                 "percent of a core per call",
@@ -184,7 +254,25 @@ impl Report {
         for (kind, count) in &self.failures {
             line("", format!("{count} × {kind}"));
         }
-        line("set-up", spread(&self.set_ups));
+        for (remark, count) in &self.remarks {
+            line("", format!("{count} × {remark}"));
+        }
+        for (kind, figures) in &self.kinds {
+            line(
+                kind.name(),
+                format!(
+                    "{} attempted, {} as expected, {} otherwise; set-up {}",
+                    figures.attempted,
+                    figures.attempted - figures.otherwise,
+                    figures.otherwise,
+                    spread(&figures.set_ups)
+                ),
+            );
+        }
+        line(
+            "set-ups begun",
+            format!("{:.1} per second", self.set_ups_per_second),
+        );
         line("first word after start", spread(&self.first_words));
         let received = far_end::length(mulaw::FRAME * self.frames_received as usize).as_secs_f64();
         line("frames sent", self.frames_sent.to_string());
@@ -207,6 +295,9 @@ impl Report {
         );
         line("lateness of those", spread(&self.underruns));
         line("furthest ahead", ms(self.deepest));
+        if let Some(rtp) = &self.rtp {
+            line("agents' RTP", rtp.describe());
+        }
         if !self.round_trips.is_empty() {
             line("round trip of our tone", spread(&self.round_trips));
         }
@@ -236,6 +327,26 @@ impl Report {
                 line("ended by the gateway's word", format!("{count} × {reason}"));
             }
         }
+        for (name, settled) in [
+            ("left after the warm-up", self.warmed_up),
+            ("left at the end", self.settled),
+        ] {
+            let Some(settled) = settled else { continue };
+            let left = settled
+                .left
+                .map_or("not known".to_owned(), |left| format!("{left} objects"));
+            let resident = settled.resident.map_or("–".to_owned(), |bytes| {
+                format!("{:.1} MiB", bytes / 1024.0 / 1024.0)
+            });
+            let waited = settled.took.as_secs_f64();
+            line(
+                name,
+                format!("{left} after {waited:.1} s, {resident} resident"),
+            );
+        }
+        if let Some(ratio) = self.resident_ratio() {
+            line("memory since the warm-up", format!("× {ratio:.3}"));
+        }
         let share = self.own_cpu.as_secs_f64() / self.took.as_secs_f64().max(0.001);
         line(
             "this program's own CPU",
@@ -256,13 +367,17 @@ impl Report {
         text
     }
 
+    fn resident_ratio(&self) -> Option<f64> {
+        Some(self.settled?.resident? / self.warmed_up?.resident?)
+    }
+
     fn underruns_per_1000(&self) -> f64 {
         self.underruns.len() as f64 * 1000.0 / self.frames_received.max(1) as f64
     }
 }
 
 /// The kind of a call's failure, if it failed. A call that the gateway ends before its time has failed its caller.
-fn failure(outcome: &Outcome, hold: Duration) -> Option<String> {
+pub(crate) fn failure(outcome: &Outcome, hold: Duration) -> Option<String> {
     if let Some(fault) = goals::faults(outcome).into_iter().next() {
         return Some(fault);
     }

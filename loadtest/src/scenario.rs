@@ -22,6 +22,9 @@ use crate::speech::Synthesiser;
 /// How long a step waits for the agent before it has failed.
 const STEP_TIMEOUT: Duration = Duration::from_secs(15);
 
+/// Weights are small numbers; this keeps their sum one too.
+const MOST_WEIGHT: u32 = 1000;
+
 /// A scenario file.
 #[derive(Debug)]
 pub(crate) enum Scenario {
@@ -56,6 +59,11 @@ pub(crate) struct Gateway {
     /// A live line has a noise floor.
     #[serde(default)]
     pub(crate) line_noise: bool,
+    /// The name that answers a SIP gateway's challenge.
+    pub(crate) user: Option<String>,
+    /// The environment variable that holds its password.
+    #[serde(default = "default_password_env")]
+    pub(crate) password_env: String,
 }
 
 /// A string or a list of them.
@@ -127,8 +135,48 @@ pub(crate) struct LoadScenario {
     /// `tone` (bursts that an echo returns), `silence`, `say:TEXT`, or a WAV file; repeated.
     #[serde(default = "default_audio")]
     pub(crate) audio: String,
+    /// The most calls in progress at once; a call for which there is no room begins later.
+    pub(crate) at_most: Option<usize>,
+    /// Kinds of calls, on SIP; without it all are answered.
+    pub(crate) mix: Option<Mix>,
+    /// The share of the calls that warms the gateway up: when they are over its memory is read, to be compared with the end.
+    #[serde(default)]
+    pub(crate) warm_up: f64,
+    /// How long the gateway may take, after the warm-up and after the last call, until nothing of any call is left
+    /// (`tandem_objects_alive`). Vanished calls take as long as its RTP timeout.
+    #[serde(default, with = "humantime_serde")]
+    pub(crate) settle: Option<Duration>,
     #[serde(default)]
     pub(crate) goal: LoadGoal,
+}
+
+/// How often each kind of call is made, as weights.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Mix {
+    /// Answered, held, and ended by us.
+    #[serde(default)]
+    pub(crate) answered: u32,
+    /// Refused by the gateway.
+    #[serde(default)]
+    pub(crate) refused: u32,
+    /// Cancelled at the first provisional response.
+    #[serde(default)]
+    pub(crate) cancelled: u32,
+    /// Answered, and then nothing more is heard of the caller.
+    #[serde(default)]
+    pub(crate) vanished: u32,
+    /// The user who has no route.
+    #[serde(default = "default_refused_user")]
+    pub(crate) refused_user: String,
+    /// What dialling them is answered with.
+    #[serde(default = "default_refused_status")]
+    pub(crate) refused_status: u16,
+    /// The user whose call is cancelled, if it is not the target's: one who is not answered at once.
+    pub(crate) cancelled_user: Option<String>,
+    /// From the answer to the caller's end.
+    #[serde(default = "default_vanish_after", with = "humantime_serde")]
+    pub(crate) vanish_after: Duration,
 }
 
 /// When a load has succeeded.
@@ -145,6 +193,8 @@ pub(crate) struct LoadGoal {
     /// 99.9th percentile of `tandem_tick_lateness_seconds`.
     #[serde(default, with = "humantime_serde")]
     pub(crate) tick_lateness_at_most: Option<Duration>,
+    /// The gateway's resident memory at the end, as a multiple of what it was after the warm-up.
+    pub(crate) resident_ratio_at_most: Option<f64>,
     /// Share of one core that a call costs the gateway, in percent.
     pub(crate) cpu_percent_per_call_at_most: Option<f64>,
 }
@@ -195,6 +245,29 @@ impl Scenario {
                     load.calls > 0 && load.ramp_per_second > 0.0,
                     "calls and ramp_per_second must be more than 0"
                 );
+                ensure!(
+                    (0.0..1.0).contains(&load.warm_up),
+                    "warm_up is a share of the calls: 0 to less than 1"
+                );
+                ensure!(load.at_most != Some(0), "at_most must be more than 0");
+                let needs_admin = load.settle.is_some() || load.warm_up > 0.0;
+                ensure!(
+                    !needs_admin || load.gateway.admin.is_some(),
+                    "settle and warm_up need gateway.admin, which tells what is left"
+                );
+                if let Some(mix) = &load.mix {
+                    let weights = [mix.answered, mix.refused, mix.cancelled, mix.vanished];
+                    ensure!(
+                        weights.iter().any(|&weight| weight > 0)
+                            && weights.iter().all(|&weight| weight <= MOST_WEIGHT),
+                        "a mix needs weights, none over {MOST_WEIGHT}"
+                    );
+                    let sip = |target: &String| target.starts_with("sip:");
+                    ensure!(
+                        load.gateway.target.all().iter().all(sip),
+                        "a mix is for sip: targets"
+                    );
+                }
                 Ok(Self::Load(Box::new(load)))
             }
             _ => bail!("it needs either [[steps]], for a dialogue, or calls, for a load"),
@@ -302,6 +375,22 @@ fn default_to() -> String {
     "+15550199".to_owned()
 }
 
+fn default_password_env() -> String {
+    "SIP_PASSWORD".to_owned()
+}
+
+fn default_refused_user() -> String {
+    "nobody".to_owned()
+}
+
+fn default_refused_status() -> u16 {
+    404
+}
+
+fn default_vanish_after() -> Duration {
+    Duration::from_secs(2)
+}
+
 fn default_audio() -> String {
     "tone".to_owned()
 }
@@ -324,10 +413,13 @@ mod tests {
                 Ok(Scenario::Dialogue(_))
             ));
         }
-        assert!(matches!(
-            Scenario::parse(include_str!("../scenarios/twilio-200.toml")),
-            Ok(Scenario::Load(_))
-        ));
+        for load in [
+            include_str!("../scenarios/twilio-200.toml"),
+            include_str!("../scenarios/sip-200.toml"),
+            include_str!("../scenarios/sip-churn.toml"),
+        ] {
+            assert!(matches!(Scenario::parse(load), Ok(Scenario::Load(_))));
+        }
     }
 
     #[test]
@@ -358,6 +450,19 @@ mod tests {
     fn a_misspelt_key_is_refused() {
         let text = format!("calls = 1\nramp_per_second = 1\nhold = '1s'\nhlod = '2s'\n{GATEWAY}");
         assert!(Scenario::parse(&text).is_err());
+    }
+
+    #[test]
+    fn a_mix_needs_weights_and_sip() {
+        let load = |target: &str, mix: &str| {
+            Scenario::parse(&format!(
+                "calls = 1\nramp_per_second = 1\nhold = '1s'\n[gateway]\ntarget = '{target}'\n[mix]\n{mix}"
+            ))
+        };
+        assert!(load("sip:1@127.0.0.1", "refused = 1").is_ok());
+        assert!(load("sip:1@127.0.0.1", "").is_err());
+        assert!(load("sip:1@127.0.0.1", "refused = 100000").is_err());
+        assert!(load("ws://127.0.0.1/media", "refused = 1").is_err());
     }
 
     fn compile(steps: &str) -> Result<Vec<Step>> {

@@ -4,14 +4,15 @@ use std::fmt;
 use std::str::FromStr;
 
 use reqwest::Url;
+use rsipstack::sip::Uri;
 
 /// A gateway's ingress.
 #[derive(Debug, Clone)]
 pub(crate) enum Target {
     /// `ws(s)://HOST/twilio/media`: be Twilio.
     Twilio(Url),
-    /// `sip:USER@HOST:PORT`: be a telephone.
-    Sip(String),
+    /// `sip:USER@HOST:PORT`, by UDP or with `;transport=tcp`: be a telephone.
+    Sip(Uri),
     /// `http(s)://HOST/whip/ROUTE`: be a browser.
     Whip(Url),
 }
@@ -34,7 +35,10 @@ impl FromStr for Target {
                     Err(format!("the path of “{text}” should end in /twilio/media"))
                 }
             }
-            "sip" | "sips" => Ok(Self::Sip(text.to_owned())),
+            "sip" => Uri::try_from(text)
+                .map(Self::Sip)
+                .map_err(|error| format!("“{text}” is not a SIP URI: {error}")),
+            "sips" => Err(format!("“{text}”: TLS is not spoken, use sip:")),
             "http" | "https" => Ok(Self::Whip(url()?)),
             _ => Err(format!(
                 "“{text}” is none of ws(s)://HOST/twilio/media, sip:USER@HOST:PORT, http(s)://HOST/whip/ROUTE"
@@ -74,6 +78,8 @@ mod tests {
 
     #[test]
     fn a_wrong_target_is_refused_with_a_hint() {
+        assert!("sips:1000@127.0.0.1".parse::<Target>().is_err());
+        assert!("sip:".parse::<Target>().is_err());
         let error = "ws://127.0.0.1:8080/"
             .parse::<Target>()
             .expect_err("no media path");

@@ -182,12 +182,12 @@ fn requests_are_signed_when_there_is_a_token() {
 #[test]
 fn targets_of_the_future_are_refused_plainly() {
     let output = command()
-        .args(["call", "sip:1000@127.0.0.1:5060"])
+        .args(["call", "https://127.0.0.1:5060/whip/demo"])
         .output()
         .expect("the program runs");
     assert_eq!(output.status.code(), Some(1));
     assert!(
-        stderr(&output).contains("sip: targets do not work yet"),
+        stderr(&output).contains("targets do not work yet"),
         "{}",
         stderr(&output)
     );
