@@ -21,6 +21,7 @@ use tandem::io::calls::Calls;
 use tandem::io::http::Listener;
 use tandem::io::http::admin;
 use tandem::io::http::admin::Admin;
+use tandem::io::ingress::sip::SipIngress;
 use tandem::io::ingress::twilio;
 use tandem::io::ingress::twilio::TwilioIngress;
 use tandem::io::metrics;
@@ -136,6 +137,13 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         exchange: Arc::new(calls.clone()),
         timings: twilio::Timings::default(),
     });
+    let sip = SipIngress {
+        sip: config.sip.clone(),
+        rtp: config.rtp.clone(),
+        calls_per_second: config.limits.calls_per_second,
+        exchange: Arc::new(calls.clone()),
+    };
+    let sip_listeners = sip.start(&stopped).await?.join(", ");
     // Calls end before their listeners do, so these two outlive the drain.
     let servers = [
         tokio::spawn(admin_listener.serve(admin::routes(operator), stopped.clone())),
@@ -149,7 +157,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         }
     });
     started.store(true, Ordering::Release);
-    tracing::info!(%public_address, %admin_address, version = env!("CARGO_PKG_VERSION"), "tandem is ready");
+    tracing::info!(%public_address, %admin_address, sip = sip_listeners, version = env!("CARGO_PKG_VERSION"), "tandem is ready");
 
     wait_for_stop_signal().await?;
     let had_calls = !calls.list().is_empty();

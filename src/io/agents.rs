@@ -59,8 +59,13 @@ impl ConfiguredAgent {
         }
     }
 
-    /// What a call over this leg is told.
-    pub fn call_settings(&self, leg: &LegInfo, call_duration: Duration) -> CallSettings {
+    /// What a call over this leg is told. `hand_off_to` is where its route sends callers who want a person.
+    pub fn call_settings(
+        &self,
+        leg: &LegInfo,
+        call_duration: Duration,
+        hand_off_to: Option<String>,
+    ) -> CallSettings {
         CallSettings {
             leg: leg.traits,
             uplink: uplink(self.audio.uplink, leg.traits.rate),
@@ -78,8 +83,8 @@ impl ConfiguredAgent {
             interdigit_timeout: self.turn.interdigit_timeout,
             max_digits: self.turn.max_digits,
             call_duration,
-            hand_off_to: None,
-            transfer_failed_event: "TRANSFER_FAILED".to_owned(),
+            hand_off_to,
+            transfer_failed_event: self.turn.transfer_failed_event.clone(),
         }
     }
 }

@@ -187,7 +187,11 @@ impl Calls {
             parameters: info.parameters.clone(),
             output: agent.downlink(info.traits.rate),
         });
-        let settings = agent.call_settings(&info, self.0.limits.call_duration);
+        let settings = agent.call_settings(
+            &info,
+            self.0.limits.call_duration,
+            place.route.handoff.clone(),
+        );
         let journal = Journal::new();
         let (stop, stopped) = mpsc::channel(1);
         let summary = Summary {
@@ -342,6 +346,10 @@ impl Exchange for Calls {
         self.has_room()
     }
 
+    fn is_draining(&self) -> bool {
+        Self::is_draining(self)
+    }
+
     fn after_call(&self, _: IngressKind, external_id: &str) -> AfterCall {
         let number = self.table().transfers.take(external_id);
         number.map_or(AfterCall::HangUp, AfterCall::Dial)
@@ -387,4 +395,12 @@ fn fits(route: &Route, info: &LegInfo) -> bool {
     route.ingress.is_none_or(|ingress| ingress == info.ingress)
         && route.to.as_ref().is_none_or(|to| *to == info.to)
         && route.from.as_ref().is_none_or(|from| *from == info.from)
+        && route
+            .domain
+            .as_ref()
+            .is_none_or(|domain| domain.eq_ignore_ascii_case(&info.domain))
+        && route.headers.iter().all(|(name, value)| {
+            let mut brought = info.headers.iter();
+            brought.any(|(brought, with)| brought.eq_ignore_ascii_case(name) && with == value)
+        })
 }

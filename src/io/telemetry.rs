@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::Registry;
+use tracing_subscriber::filter::ParseError;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt as _;
@@ -25,8 +26,19 @@ impl FilterHandle {
     /// # Errors
     /// What is wrong with the filter; the old one stays.
     pub fn set(&self, filter: &str) -> Result<(), String> {
-        let filter = EnvFilter::try_new(filter).map_err(|error| error.to_string())?;
+        let filter = parse(filter).map_err(|error| error.to_string())?;
         self.0.reload(filter).map_err(|error| error.to_string())
+    }
+}
+
+/// Reads a filter. The SIP stack writes every message whole at `info`, passwords' digests and numbers included, so that
+/// level must be asked for by its name.
+fn parse(filter: &str) -> Result<EnvFilter, ParseError> {
+    const STACK: &str = "rsipstack";
+    if filter.contains(STACK) {
+        EnvFilter::try_new(filter)
+    } else {
+        EnvFilter::try_new(format!("{filter},{STACK}=warn"))
     }
 }
 
@@ -36,7 +48,7 @@ impl FilterHandle {
 /// If the filter cannot be parsed or logging has been started before.
 pub fn install(log: &Log) -> anyhow::Result<FilterHandle> {
     REDACT.store(log.redact_numbers, Ordering::Relaxed);
-    let (filter, handle) = reload::Layer::new(EnvFilter::try_new(&log.filter)?);
+    let (filter, handle) = reload::Layer::new(parse(&log.filter)?);
     let registry = tracing_subscriber::registry().with(filter);
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     if log.json {

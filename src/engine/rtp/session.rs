@@ -295,6 +295,12 @@ impl Session {
         self.downlink.encode(frame, codec);
     }
 
+    /// Forgets what was taken and not yet sent, and what the encoder remembers of it.
+    pub fn cut(&mut self) {
+        self.downlink.forget();
+        self.downlink.encoder.reset();
+    }
+
     /// The next datagram to send, if one is due.
     pub fn next_datagram(&mut self, now: Instant) -> Option<Datagram<'_>> {
         while self.has_packet() {

@@ -15,6 +15,9 @@ pub trait Exchange: Send + Sync {
     /// Whether a call that is only announced would be admitted at this moment. A hint: [`Exchange::admit`] decides.
     fn accepting(&self) -> bool;
 
+    /// Whether the gateway is on its way out, so that those who ask whether it is there should look elsewhere.
+    fn is_draining(&self) -> bool;
+
     /// Asks for a place for a call whose leg is ready to be made.
     ///
     /// # Errors

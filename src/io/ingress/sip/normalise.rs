@@ -33,7 +33,7 @@ use super::raw::text;
 pub const LARGEST_MESSAGE: usize = 8_192;
 
 /// The methods of the gateway, for `Allow`.
-pub const ALLOW: &str = "INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, UPDATE, PRACK, REFER, NOTIFY";
+pub const ALLOW: &str = "INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, UPDATE, PRACK, NOTIFY";
 
 /// A ping that keeps a NAT's binding open and is to be answered, which the stack does (RFC 5626 §3.5.1).
 const PING: &[u8] = b"\r\n\r\n";

@@ -155,7 +155,7 @@ fn hex(byte: &u8) -> String {
 }
 
 /// Whether a To has a tag. Where its quotes are not closed nobody can say; then the whole is searched.
-fn has_tag(to: &Field<'_>) -> bool {
+pub(super) fn has_tag(to: &Field<'_>) -> bool {
     let text = to.text();
     let is_tag = |part: &&str| {
         part.split_once('=')

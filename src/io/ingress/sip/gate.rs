@@ -1,0 +1,221 @@
+//! Who may come in: by address (`sip.allow`), by password (`sip.auth`), and not all at once.
+//!
+//! A datagram is judged before the stack sees it, from its bytes alone and without keeping anything: a stranger costs
+//! no memory and gets no more bytes than he sent. What comes over a connection is judged by the router, with a
+//! transaction: its sender has proved where he is.
+
+use std::net::IpAddr;
+use std::net::SocketAddr;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::Duration;
+use std::time::Instant;
+
+use governor::DefaultDirectRateLimiter;
+use governor::Quota;
+use ipnet::IpNet;
+
+use super::digest;
+use super::measure;
+use super::normalise::Reason;
+use super::normalise::Verdict;
+use super::normalise::normalise;
+use super::raw::Raw;
+use super::refused::Refused;
+use super::reply::Answer;
+use super::reply::Ceiling;
+use super::reply::reply;
+use crate::config;
+
+/// How long a nonce may be used: long enough for every retry, short enough for a stolen one to be worth little.
+const NONCE_LIFE: Duration = Duration::from_secs(300);
+/// Nonces in use whose counts are remembered.
+const NONCES: usize = 10_000;
+/// INVITEs a second, as a multiple of `limits.calls_per_second`, that are looked at more closely than to be counted;
+/// each call comes twice where passwords are asked for, and the registry of calls refuses politely what is merely too
+/// much.
+const FLOOD_FACTOR: u32 = 8;
+/// A flood is at least this many INVITEs a second, however few calls are allowed.
+const FLOOD_FLOOR: u32 = 100;
+/// How many seconds someone who comes at a bad time is asked to wait.
+pub(super) const RETRY_AFTER_SECONDS: &str = "5";
+
+/// Who may come in.
+pub(super) struct Gate {
+    allow: Vec<IpNet>,
+    /// `None`: no password is asked for.
+    passwords: Option<Mutex<digest::Authenticator>>,
+    flood: DefaultDirectRateLimiter,
+}
+
+/// What is to be done with a datagram.
+pub(super) enum Datagram<'a> {
+    /// Give it to the stack.
+    Pass(std::borrow::Cow<'a, [u8]>),
+    /// Send this back to where it came from.
+    Answer(Vec<u8>),
+    /// Nothing.
+    Drop,
+}
+
+/// A password is asked for.
+pub(super) struct Challenge {
+    /// The values of WWW-Authenticate.
+    pub(super) values: [String; 2],
+}
+
+impl Gate {
+    pub(super) fn new(sip: &config::Sip, calls_per_second: u32, now: Instant) -> Self {
+        let users: Vec<(String, String)> = sip
+            .auth
+            .users
+            .iter()
+            .map(|user| (user.username.clone(), user.password.reveal().to_owned()))
+            .collect();
+        let passwords = (!users.is_empty()).then(|| {
+            let secret = rand::random();
+            let gate =
+                digest::Authenticator::new(&sip.auth.realm, users, secret, NONCE_LIFE, NONCES, now);
+            Mutex::new(gate)
+        });
+        let flood = calls_per_second
+            .saturating_mul(FLOOD_FACTOR)
+            .max(FLOOD_FLOOR);
+        let flood = std::num::NonZeroU32::new(flood).unwrap_or(std::num::NonZeroU32::MIN);
+        Self {
+            allow: sip.allow.clone(),
+            passwords,
+            flood: DefaultDirectRateLimiter::direct(Quota::per_second(flood)),
+        }
+    }
+
+    /// Whether someone at this address may speak to us at all.
+    pub(super) fn allows(&self, address: IpAddr) -> bool {
+        // A socket that serves both families shows IPv4 peers as mapped addresses.
+        let address = address.to_canonical();
+        self.allow.is_empty() || self.allow.iter().any(|net| net.contains(&address))
+    }
+
+    /// Whether callers must bring a password.
+    pub(super) const fn asks_for_passwords(&self) -> bool {
+        self.passwords.is_some()
+    }
+
+    /// Checks the password of a request by its Authorization fields.
+    ///
+    /// # Errors
+    /// What to ask for.
+    pub(super) fn check_password<'a>(
+        &self,
+        method: &str,
+        authorizations: impl IntoIterator<Item = &'a str>,
+        now: Instant,
+    ) -> Result<(), Challenge> {
+        let Some(passwords) = &self.passwords else {
+            return Ok(());
+        };
+        // Its table is whole between any two calls, so a panic elsewhere does not spoil it.
+        let mut passwords = passwords.lock().unwrap_or_else(PoisonError::into_inner);
+        match passwords.check(method, authorizations, now) {
+            Ok(_) => Ok(()),
+            Err(reason) => Err(Challenge {
+                values: passwords.challenges(reason.is_stale(), rand::random(), now),
+            }),
+        }
+    }
+
+    /// Judges a datagram.
+    pub(super) fn judge<'a>(
+        &self,
+        datagram: &'a [u8],
+        source: SocketAddr,
+        now: Instant,
+    ) -> Datagram<'a> {
+        if !self.allows(source.ip()) {
+            return turn_away(datagram, source, Refused::NotAllowed, 403, "Forbidden", &[]);
+        }
+        let message = match normalise(datagram) {
+            Verdict::Pass(message) => message,
+            Verdict::KeepAlive => return Datagram::Drop,
+            Verdict::Answer(reason) => return self.turn_malformed_away(datagram, source, reason),
+            Verdict::Drop(reason) => {
+                measure::refused(Refused::Malformed(reason));
+                return Datagram::Drop;
+            }
+        };
+        if !message.starts_with(b"INVITE ") || is_within_call(&message) {
+            return Datagram::Pass(message);
+        }
+        if self.flood.check().is_err() {
+            let later = [("Retry-After", RETRY_AFTER_SECONDS)];
+            return turn_away(
+                datagram,
+                source,
+                Refused::Flood,
+                503,
+                "Service Unavailable",
+                &later,
+            );
+        }
+        if !self.asks_for_passwords() {
+            return Datagram::Pass(message);
+        }
+        let raw = Raw::read(&message);
+        let authorizations: Vec<_> = raw.all("Authorization").map(|field| field.text()).collect();
+        let authorizations = authorizations.iter().map(AsRef::as_ref);
+        match self.check_password("INVITE", authorizations, now) {
+            Ok(()) => Datagram::Pass(message),
+            Err(challenge) => {
+                let required = challenge
+                    .values
+                    .each_ref()
+                    .map(|value| ("WWW-Authenticate", value.as_str()));
+                turn_away(
+                    datagram,
+                    source,
+                    Refused::Unauthorised,
+                    401,
+                    "Unauthorized",
+                    &required,
+                )
+            }
+        }
+    }
+
+    fn turn_malformed_away<'a>(
+        &self,
+        datagram: &'a [u8],
+        source: SocketAddr,
+        reason: Reason,
+    ) -> Datagram<'a> {
+        let (status, phrase) = reason.status();
+        let refused = Refused::Malformed(reason);
+        turn_away(datagram, source, refused, status, phrase, reason.headers())
+    }
+}
+
+fn turn_away<'a>(
+    datagram: &'a [u8],
+    source: SocketAddr,
+    reason: Refused,
+    status: u16,
+    phrase: &str,
+    required: &[(&str, &str)],
+) -> Datagram<'a> {
+    measure::refused(reason);
+    tracing::debug!(%source, reason = reason.label(), "a SIP message is turned away");
+    let answer = Answer {
+        status,
+        phrase,
+        required,
+        optional: &[],
+    };
+    reply(datagram, &answer, source, Ceiling::Request).map_or(Datagram::Drop, Datagram::Answer)
+}
+
+/// Whether a request has a tag in To: its call was let in before.
+fn is_within_call(message: &[u8]) -> bool {
+    let raw = Raw::read(message);
+    raw.first("To")
+        .is_some_and(super::reply::has_tag)
+}

@@ -1,0 +1,225 @@
+//! Opening the listeners: one endpoint of the stack for each local address, each with its gated UDP socket, its TCP and
+//! its TLS listener.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use rsipstack::EndpointBuilder;
+use rsipstack::sip::Method;
+use rsipstack::sip::Transport;
+use rsipstack::transport::SipConnection;
+use rsipstack::transport::TcpListenerConnection;
+use rsipstack::transport::TransportEvent;
+use rsipstack::transport::TransportLayer;
+use rsipstack::transport::tls::TlsConfig;
+use rsipstack::transport::tls::TlsListenerConnection;
+use rsipstack::transport::udp::UdpConnection;
+use rsipstack::transaction::endpoint::TransportEventInspector;
+use socket2::Domain;
+use socket2::Protocol;
+use socket2::Socket;
+use socket2::Type;
+use tokio::net::UdpSocket;
+use tokio_util::sync::CancellationToken;
+
+use super::Shared;
+use super::measure;
+use super::refused::Refused;
+use super::router;
+use super::socket::GatedSocket;
+use super::switchboard::Switchboard;
+use crate::config::SipListen;
+use crate::config::SipTransport;
+
+/// What the kernel keeps of datagrams that wait: some two thousand INVITEs, so that a burst is not lost.
+const RECEIVE_BUFFER_BYTES: usize = 4 * 1024 * 1024;
+/// Requests at work at once on one address. A call being set up is one, until its ACK is here.
+const TRANSACTIONS: usize = 4_096;
+/// How we name ourselves.
+const USER_AGENT: &str = concat!("Tandem/", env!("CARGO_PKG_VERSION"));
+
+/// Opens every listener.
+pub(super) async fn open(
+    shared: &Arc<Shared>,
+    stopped: &CancellationToken,
+) -> anyhow::Result<Vec<Arc<Switchboard>>> {
+    let mut by_address: BTreeMap<IpAddr, Vec<SipListen>> = BTreeMap::new();
+    for listen in &shared.sip.listen {
+        by_address
+            .entry(listen.address.ip())
+            .or_default()
+            .push(*listen);
+    }
+    let mut boards = Vec::new();
+    for (address, mut listens) in by_address {
+        // The stack puts the first into Via where it has no reason for another.
+        listens.sort_by_key(|listen| listen.transport as u8);
+        boards.push(open_address(shared, address, &listens, stopped).await?);
+    }
+    Ok(boards)
+}
+
+async fn open_address(
+    shared: &Arc<Shared>,
+    address: IpAddr,
+    listens: &[SipListen],
+    stopped: &CancellationToken,
+) -> anyhow::Result<Arc<Switchboard>> {
+    let layer = TransportLayer::new(stopped.child_token());
+    let mut ports = Vec::new();
+    for listen in listens {
+        let (transport, port) = add_listener(shared, &layer, *listen, stopped)
+            .await
+            .with_context(|| format!("sip.listen {listen}"))?;
+        ports.push((transport, port));
+    }
+    // A datagram has passed the gate before; a connection is judged here, before anything is read from it.
+    let gate = shared.gate.clone();
+    layer.set_whitelist(move |peer: IpAddr| {
+        let is_allowed = gate.allows(peer);
+        async move {
+            if !is_allowed {
+                measure::refused(Refused::NotAllowed);
+            }
+            is_allowed
+        }
+    });
+    let endpoint = EndpointBuilder::new()
+        .with_cancel_token(stopped.child_token())
+        .with_transport_layer(layer)
+        .with_user_agent(USER_AGENT)
+        .with_allows(vec![
+            Method::Invite,
+            Method::Ack,
+            Method::Bye,
+            Method::Cancel,
+            Method::Options,
+            Method::Info,
+            Method::Update,
+            Method::PRack,
+            Method::Notify,
+        ])
+        .with_transport_inspector(Box::new(ConnectionLimit {
+            shared: shared.clone(),
+            open: std::sync::atomic::AtomicUsize::new(0),
+        }))
+        .build();
+    let incoming = endpoint.incoming_transactions()?;
+    let inner = endpoint.inner.clone();
+    let board = Arc::new(Switchboard::new(
+        shared.clone(),
+        address,
+        ports,
+        inner.clone(),
+        TRANSACTIONS,
+    ));
+    tokio::spawn(async move {
+        // The endpoint ends what it owns when it is dropped, so it lives as long as it serves.
+        let _endpoint = endpoint;
+        if let Err(error) = inner.serve().await {
+            tracing::error!(%error, "the SIP endpoint has stopped");
+        }
+    });
+    tokio::spawn(router::run(board.clone(), incoming));
+    Ok(board)
+}
+
+async fn add_listener(
+    shared: &Shared,
+    layer: &TransportLayer,
+    listen: SipListen,
+    stopped: &CancellationToken,
+) -> anyhow::Result<(Transport, u16)> {
+    match listen.transport {
+        SipTransport::Udp => {
+            let socket = open_udp(listen.address)?;
+            let port = socket.local_addr()?.port();
+            let gated = GatedSocket::new(socket, shared.gate.clone());
+            let connection =
+                UdpConnection::from_socket(Arc::new(gated), None, Some(stopped.child_token()))
+                    .await?;
+            layer.add_transport(connection.into());
+            Ok((Transport::Udp, port))
+        }
+        SipTransport::Tcp => {
+            let address = free_stream_address(listen.address)?;
+            let connection = TcpListenerConnection::new(address, None).await?;
+            layer.add_transport(connection.into());
+            Ok((Transport::Tcp, address.port()))
+        }
+        SipTransport::Tls => {
+            let address = free_stream_address(listen.address)?;
+            let read = |path: &Option<std::path::PathBuf>| {
+                let path = path.as_ref().context("the configuration names no file")?;
+                std::fs::read(path).with_context(|| path.display().to_string())
+            };
+            let config = TlsConfig {
+                cert: Some(read(&shared.sip.tls_certificate)?),
+                key: Some(read(&shared.sip.tls_key)?),
+                ..TlsConfig::default()
+            };
+            let connection = TlsListenerConnection::new(address, None, config).await?;
+            layer.add_transport(SipConnection::TlsListener(connection));
+            Ok((Transport::Tls, address.port()))
+        }
+    }
+}
+
+fn open_udp(address: SocketAddr) -> anyhow::Result<UdpSocket> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::DGRAM,
+        Some(Protocol::UDP),
+    )?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES)?;
+    socket.bind(&address.into())?;
+    Ok(UdpSocket::from_std(socket.into())?)
+}
+
+/// Finds out whether a stream listener can be opened, and on which port if any will do. The stack opens it itself, and
+/// would merely log that it could not.
+fn free_stream_address(address: SocketAddr) -> anyhow::Result<SocketAddr> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    let bound = socket.local_addr()?.as_socket().context("an IP socket")?;
+    Ok(bound)
+}
+
+/// Closes connections beyond `sip.connections` as soon as they are open.
+struct ConnectionLimit {
+    shared: Arc<Shared>,
+    open: std::sync::atomic::AtomicUsize,
+}
+
+#[async_trait::async_trait]
+impl TransportEventInspector for ConnectionLimit {
+    async fn handle(&self, event: TransportEvent) -> Option<TransportEvent> {
+        use std::sync::atomic::Ordering;
+        match &event {
+            TransportEvent::New(connection) => {
+                let open = self.open.fetch_add(1, Ordering::Relaxed);
+                if open >= self.shared.sip.connections {
+                    measure::refused(Refused::TooManyConnections);
+                    let _ = connection.close().await;
+                }
+            }
+            TransportEvent::Closed(_) => {
+                self.open.fetch_sub(1, Ordering::Relaxed);
+            }
+            TransportEvent::Incoming(..) => {}
+        }
+        Some(event)
+    }
+}

@@ -1,0 +1,116 @@
+//! Being an extension: REGISTER at each of `sip.register`, refreshed by what the registrar grants, tried again with
+//! patience when it does not answer, and taken back when the gateway stops.
+
+use std::sync::Arc;
+
+use rsipstack::dialog::authenticate::Credential;
+use rsipstack::dialog::registration::RefreshOutcome;
+use rsipstack::dialog::registration::Registration;
+use rsipstack::sip::Transport;
+use rsipstack::sip::Uri;
+use rsipstack::sip::typed::Contact;
+use tokio_util::sync::CancellationToken;
+
+use super::contact;
+use super::measure;
+use super::switchboard::Switchboard;
+use crate::config::SipRegister;
+
+/// How long a registration is taken back for, at most, when the gateway stops.
+const GOODBYE: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// Starts to register every extension.
+pub(super) fn start(boards: &[Arc<Switchboard>], stopped: &CancellationToken) {
+    let Some(first) = boards.first() else {
+        return;
+    };
+    for extension in &first.shared.sip.register {
+        let Ok(registrar) = Uri::try_from(extension.registrar.as_str()) else {
+            tracing::error!(
+                registrar = extension.registrar,
+                "a registrar's address cannot be read"
+            );
+            continue;
+        };
+        let board = boards
+            .iter()
+            .find(|board| board.port(transport(&registrar)).is_some())
+            .unwrap_or(first);
+        tokio::spawn(keep(
+            board.clone(),
+            extension.clone(),
+            registrar,
+            stopped.clone(),
+        ));
+    }
+}
+
+fn transport(uri: &Uri) -> Transport {
+    use rsipstack::sip::uri::ParamsExt as _;
+    match uri.scheme {
+        Some(rsipstack::sip::Scheme::Sips) => Transport::Tls,
+        _ => uri.transport().copied().unwrap_or(Transport::Udp),
+    }
+}
+
+/// Keeps one extension registered until `stopped`.
+async fn keep(
+    board: Arc<Switchboard>,
+    extension: SipRegister,
+    registrar: Uri,
+    stopped: CancellationToken,
+) {
+    let credential = Credential {
+        username: extension.username.clone(),
+        password: extension.password.reveal().to_owned(),
+        realm: None,
+        auth_username: extension.auth_username.clone(),
+    };
+    let mut registration = Registration::new(board.endpoint.clone(), Some(credential));
+    let seen_as = board.seen_by(board.address);
+    let uri = contact::uri(&board, transport(&registrar), seen_as, &extension.username);
+    registration.contact = Some(Contact {
+        display_name: None,
+        uri,
+        params: Vec::new(),
+    });
+    let expires = extension.expires.as_secs() as u32;
+    let mut is_registered = false;
+    let kept = registration.keep_alive(registrar.clone(), expires, stopped, |outcome| {
+        let result = match &outcome {
+            RefreshOutcome::Registered(_) => "ok",
+            RefreshOutcome::Rejected(_) => "refused",
+            RefreshOutcome::Failed(_) => "failed",
+        };
+        measure::registration(result);
+        let is_now = matches!(outcome, RefreshOutcome::Registered(_));
+        if is_now != is_registered {
+            is_registered = is_now;
+            measure::registered(is_now);
+            tell(&extension, &outcome);
+        } else if !is_now {
+            tell(&extension, &outcome);
+        }
+    });
+    kept.await;
+    if is_registered {
+        let goodbye = registration.register(registrar, Some(0));
+        // Nobody waits for it: the registration runs out by itself.
+        let _ = tokio::time::timeout(GOODBYE, goodbye).await;
+        measure::registered(false);
+    }
+}
+
+fn tell(extension: &SipRegister, outcome: &RefreshOutcome<'_>) {
+    let (registrar, username) = (&extension.registrar, &extension.username);
+    match outcome {
+        RefreshOutcome::Registered(_) => tracing::info!(registrar, username, "registered"),
+        RefreshOutcome::Rejected(answer) => {
+            let status = answer.status_code.code();
+            tracing::warn!(registrar, username, status, "a registration was refused");
+        }
+        RefreshOutcome::Failed(error) => {
+            tracing::warn!(registrar, username, %error, "a registration came to nothing");
+        }
+    }
+}
