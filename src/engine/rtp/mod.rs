@@ -19,4 +19,6 @@ pub mod key;
 pub mod srtp;
 
 #[cfg(test)]
+mod testing;
+#[cfg(test)]
 mod tests;

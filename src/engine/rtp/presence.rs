@@ -103,6 +103,7 @@ impl Presence {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::rtp::testing::noon;
 
     const PATIENCE: Patience = Patience {
         initial: Duration::from_secs(15),
@@ -113,7 +114,7 @@ mod tests {
 
     #[test]
     fn a_peer_who_never_sends_is_absent_after_the_initial_patience() {
-        let start = Instant::now();
+        let start = noon();
         let mut presence = Presence::new(PATIENCE, start);
         assert_eq!(presence.deadline(), Some(start + 15 * SECOND));
         assert_eq!(presence.absence(start + 14 * SECOND), None);
@@ -128,7 +129,7 @@ mod tests {
 
     #[test]
     fn a_peer_who_falls_silent_is_absent_after_the_patience_of_a_call() {
-        let start = Instant::now();
+        let start = noon();
         let mut presence = Presence::new(PATIENCE, start);
         presence.alive(start + 10 * SECOND);
         assert_eq!(presence.absence(start + 39 * SECOND), None);
@@ -142,7 +143,7 @@ mod tests {
 
     #[test]
     fn a_hold_longer_than_the_patience_of_a_call_is_not_an_absence() {
-        let start = Instant::now();
+        let start = noon();
         let mut presence = Presence::new(PATIENCE, start);
         presence.alive(start + SECOND);
         presence.set_held(true, start + 2 * SECOND);
@@ -163,7 +164,7 @@ mod tests {
 
     #[test]
     fn patience_without_end_has_no_deadline() {
-        let now = Instant::now();
+        let now = noon();
         let endless = Patience {
             initial: Duration::MAX,
             ..PATIENCE

@@ -599,6 +599,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::engine::rtp::testing::noon;
 
     const CLOCK: u32 = 8_000;
     const TICKS: u32 = 160;
@@ -982,7 +983,7 @@ mod tests {
 
     impl Line {
         fn new() -> Self {
-            let now = Instant::now();
+            let now = noon();
             Self {
                 receiver: Receiver::new(CLOCK, now),
                 now,

@@ -98,7 +98,7 @@ impl Reports {
         let mut reports = Self {
             ssrc,
             cname: Bytes::copy_from_slice(
-                cname[..cname.floor_char_boundary(MAX_CNAME_BYTES)].as_bytes(),
+                &cname.as_bytes()[..cname.floor_char_boundary(MAX_CNAME_BYTES)],
             ),
             started: now,
             heard: None,
@@ -286,6 +286,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::engine::rtp::testing::noon;
 
     const OURS: u32 = 0x1111_1111;
     const THEIRS: u32 = 0x2222_2222;
@@ -304,7 +305,7 @@ mod tests {
 
     #[test]
     fn a_sender_report_is_what_the_crate_reads() {
-        let now = Instant::now();
+        let now = noon();
         let mut reports = Reports::new(OURS, "tandem@example.com", 1, now);
         let mut out = [0; MAX_COMPOUND_BYTES];
         let written = reports.write(Some(SENT), Some(HEARD), true, &mut out, now);
@@ -344,7 +345,7 @@ mod tests {
 
     #[test]
     fn the_longest_compound_fits_its_buffer() {
-        let now = Instant::now();
+        let now = noon();
         let mut reports = Reports::new(OURS, &"ü".repeat(200), 1, now);
         let mut out = [0; MAX_COMPOUND_BYTES];
         let written = reports.write(Some(SENT), Some(HEARD), true, &mut out, now);
@@ -353,7 +354,7 @@ mod tests {
 
     #[test]
     fn two_parties_measure_the_round_trip() {
-        let start = Instant::now();
+        let start = noon();
         let mut we = Reports::new(OURS, "we", 1, start);
         // The peer's clock began at another time.
         let mut they = Reports::new(THEIRS, "they", 2, start + Duration::from_millis(1_234));
@@ -384,7 +385,7 @@ mod tests {
 
     #[test]
     fn only_the_source_that_is_heard_can_say_goodbye() {
-        let now = Instant::now();
+        let now = noon();
         let mut they = Reports::new(THEIRS, "they", 2, now);
         let mut out = [0; MAX_COMPOUND_BYTES];
         let n = they.write(None, None, true, &mut out, now);
@@ -397,7 +398,7 @@ mod tests {
 
     #[test]
     fn what_makes_sense_is_read_though_the_rest_does_not() {
-        let now = Instant::now();
+        let now = noon();
         let mut they = Reports::new(THEIRS, "they", 2, now);
         let mut out = [0; MAX_COMPOUND_BYTES + 8];
         let about_us = Reception {
@@ -416,7 +417,7 @@ mod tests {
 
     #[test]
     fn reports_come_every_five_seconds_give_or_take_a_half() {
-        let start = Instant::now();
+        let start = noon();
         let mut reports = Reports::new(OURS, "we", 42, start);
         let first = reports.due() - start;
         assert!((1.25..3.75).contains(&first.as_secs_f64()), "{first:?}");
@@ -439,7 +440,7 @@ mod tests {
             kind in 199_u8..209,
             rest in proptest::collection::vec(any::<u8>(), 0..120),
         ) {
-            let now = Instant::now();
+            let now = noon();
             let mut reports = Reports::new(OURS, "we", 1, now);
             let mut compound = vec![first, kind];
             compound.extend(rest);

@@ -137,13 +137,14 @@ fn duration_of(ticks: u32, clock_rate: u32) -> Duration {
 mod tests {
     use super::*;
     use crate::engine::rtp::packet::Packet;
+    use crate::engine::rtp::testing::noon;
 
     const PACKET_TIME: Duration = Duration::from_millis(20);
 
     #[test]
     fn sequence_and_timestamp_go_on_across_their_ends() {
         let mut sender = Sender::new(7, 65_534, u32::MAX - 200, 8_000);
-        let mut now = Instant::now();
+        let mut now = noon();
         let mut sent = Vec::new();
         for _ in 0..4 {
             sent.push(stamped(&mut sender, 160, now));
@@ -164,7 +165,7 @@ mod tests {
     #[test]
     fn after_a_pause_the_timestamp_has_advanced_by_it_and_the_marker_is_set() {
         let mut sender = Sender::new(7, 0, 0, 8_000);
-        let start = Instant::now();
+        let start = noon();
         stamped(&mut sender, 160, start);
         let resumed = start + PACKET_TIME + Duration::from_secs(30);
         assert_eq!(stamped(&mut sender, 160, resumed), (1, 160 + 240_000, true));
@@ -177,7 +178,7 @@ mod tests {
     #[test]
     fn a_silence_that_is_not_sent_passes_on_the_timeline() {
         let mut sender = Sender::new(7, 0, 0, 48_000);
-        let start = Instant::now();
+        let start = noon();
         stamped(&mut sender, 960, start);
         sender.skip(960);
         sender.skip(960);
@@ -192,7 +193,7 @@ mod tests {
     #[test]
     fn a_stall_made_good_by_a_burst_leaves_the_timeline_whole() {
         let mut sender = Sender::new(7, 0, 0, 8_000);
-        let start = Instant::now();
+        let start = noon();
         stamped(&mut sender, 160, start);
         let late = start + Duration::from_millis(150);
         for n in 1..=7 {
@@ -209,7 +210,7 @@ mod tests {
     #[test]
     fn a_sender_report_reads_the_timeline_between_and_beyond_packets() {
         let mut sender = Sender::new(7, 0, 1_000, 48_000);
-        let start = Instant::now();
+        let start = noon();
         assert_eq!(sender.timestamp_at(start), 1_000);
         stamped(&mut sender, 960, start);
         assert_eq!(sender.timestamp_at(start + Duration::from_millis(5)), 1_240);

@@ -99,13 +99,14 @@ fn window_end(learning: Duration, now: Instant) -> Instant {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::rtp::testing::noon;
 
     const LEARNING: Duration = Duration::from_secs(5);
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
     fn the_signalled_address_speaks_and_locks_out_all_others() {
-        let now = Instant::now();
+        let now = noon();
         let mut source = Source::new(Some(phone()), LEARNING, now);
         assert_eq!(source.destination(), Some(phone()));
         assert!(source.admit(phone(), now));
@@ -116,7 +117,7 @@ mod tests {
 
     #[test]
     fn a_telephone_behind_nat_is_answered_where_it_speaks_from() {
-        let now = Instant::now();
+        let now = noon();
         let mut source = Source::new(Some(phone()), LEARNING, now);
         assert!(source.admit(nat(), now + SECOND));
         assert_eq!(source.destination(), Some(nat()));
@@ -128,7 +129,7 @@ mod tests {
 
     #[test]
     fn a_stranger_who_was_first_gives_way_to_the_signalled_address() {
-        let now = Instant::now();
+        let now = noon();
         let mut source = Source::new(Some(phone()), LEARNING, now);
         assert!(source.admit(stranger(), now));
         assert!(source.admit(phone(), now + SECOND));
@@ -138,7 +139,7 @@ mod tests {
 
     #[test]
     fn after_the_window_only_the_signalled_address_may_begin() {
-        let now = Instant::now();
+        let now = noon();
         let mut source = Source::new(Some(phone()), LEARNING, now);
         assert!(!source.admit(nat(), now + LEARNING));
         assert!(source.admit(phone(), now + LEARNING));
@@ -146,7 +147,7 @@ mod tests {
 
     #[test]
     fn strict_learns_nothing() {
-        let now = Instant::now();
+        let now = noon();
         let mut source = Source::new(Some(phone()), Duration::ZERO, now);
         assert!(!source.admit(nat(), now));
         assert!(source.admit(phone(), now));
@@ -157,7 +158,7 @@ mod tests {
 
     #[test]
     fn sdp_that_moves_the_address_opens_a_new_window() {
-        let now = Instant::now();
+        let now = noon();
         let mut source = Source::new(Some(phone()), LEARNING, now);
         assert!(source.admit(phone(), now));
         let moved = now + 60 * SECOND;
@@ -173,7 +174,7 @@ mod tests {
 
     #[test]
     fn the_same_address_again_keeps_what_was_learnt() {
-        let now = Instant::now();
+        let now = noon();
         let mut source = Source::new(Some(phone()), LEARNING, now);
         assert!(source.admit(nat(), now));
         source.signal(Some(phone()), now + 60 * SECOND);
@@ -183,7 +184,7 @@ mod tests {
 
     #[test]
     fn a_hold_without_an_address_lets_nobody_else_in() {
-        let now = Instant::now();
+        let now = noon();
         let mut source = Source::new(Some(phone()), LEARNING, now);
         assert!(source.admit(nat(), now));
         source.signal(None, now + 60 * SECOND);
@@ -195,7 +196,7 @@ mod tests {
 
     #[test]
     fn a_new_private_address_behind_the_same_public_one_is_still_heard_after_the_window() {
-        let now = Instant::now();
+        let now = noon();
         let mut source = Source::new(Some(phone()), LEARNING, now);
         assert!(source.admit(nat(), now));
         source.signal(Some(new_phone()), now + SECOND);

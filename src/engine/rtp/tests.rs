@@ -33,6 +33,7 @@ use crate::engine::rtp::session::Statistics;
 use crate::engine::rtp::srtp::Protect;
 use crate::engine::rtp::srtp::Refusal;
 use crate::engine::rtp::srtp::Unprotect;
+use crate::engine::rtp::testing::noon;
 
 const RATE: SampleRate = SampleRate::HZ_8000;
 const TELEPHONE_EVENT: u8 = 101;
@@ -47,7 +48,7 @@ const BEGINNING: Beginning = Beginning {
 #[test]
 fn two_sessions_hear_each_other_and_measure_their_way() {
     for keys in [None, Some(keys())] {
-        let mut now = Instant::now();
+        let mut now = noon();
         let mut here = Session::new(setup(keys, there_at(), there_rtcp()), BEGINNING, now);
         let other = Beginning {
             ssrc: 0xbbbb_bbbb,
@@ -96,7 +97,7 @@ fn packets_are_as_long_as_was_agreed() {
         (40, vec![320; 3]),
         (60, vec![480; 2]),
     ] {
-        let mut now = Instant::now();
+        let mut now = noon();
         let agreed = Setup {
             packet_time: Duration::from_millis(packet_time),
             ..plain()
@@ -120,7 +121,7 @@ fn packets_are_as_long_as_was_agreed() {
 
 #[test]
 fn a_long_packet_comes_as_frames() {
-    let now = Instant::now();
+    let now = noon();
     let mut session = Session::new(plain(), BEGINNING, now);
     let mut peer = Peer::new(None);
     let datagram = peer.packet(0, &[0xff; 400], 400, now);
@@ -134,7 +135,7 @@ fn a_long_packet_comes_as_frames() {
 
 #[test]
 fn a_key_is_one_digit_and_its_packets_are_not_missed() {
-    let mut now = Instant::now();
+    let mut now = noon();
     let mut session = Session::new(plain(), BEGINNING, now);
     let mut peer = Peer::new(None);
     let mut heard = String::new();
@@ -169,7 +170,7 @@ fn a_key_is_one_digit_and_its_packets_are_not_missed() {
 
 #[test]
 fn comfort_noise_and_unknown_payloads_are_counted_and_never_heard() {
-    let now = Instant::now();
+    let now = noon();
     let mut session = Session::new(plain(), BEGINNING, now);
     let mut peer = Peer::new(None);
     let mut heard = Vec::new();
@@ -193,7 +194,7 @@ fn comfort_noise_and_unknown_payloads_are_counted_and_never_heard() {
 
 #[test]
 fn a_telephone_behind_nat_is_answered_and_a_stranger_is_not_heard() {
-    let now = Instant::now();
+    let now = noon();
     let mut session = Session::new(plain(), BEGINNING, now);
     let mut peer = Peer::new(None);
     let nat: SocketAddr = "198.51.100.9:33333".parse().expect("an address");
@@ -215,7 +216,7 @@ fn a_telephone_behind_nat_is_answered_and_a_stranger_is_not_heard() {
 
 #[test]
 fn under_srtp_only_a_genuine_packet_moves_the_source() {
-    let now = Instant::now();
+    let now = noon();
     let mut session = Session::new(setup(Some(keys()), there_at(), None), BEGINNING, now);
     let stranger: SocketAddr = "203.0.113.66:9".parse().expect("an address");
     let mut in_the_clear = Peer::new(None);
@@ -238,7 +239,7 @@ fn under_srtp_only_a_genuine_packet_moves_the_source() {
 
 #[test]
 fn a_re_invite_with_the_same_keys_keeps_numbers_and_roll_over() {
-    let mut now = Instant::now();
+    let mut now = noon();
     let mut session = near_the_wrap(None, now);
     let mut peer = Peer::new(Some(keys()));
     let mut sequence = BEGINNING.sequence;
@@ -282,7 +283,7 @@ fn a_re_invite_with_the_same_keys_keeps_numbers_and_roll_over() {
 
 #[test]
 fn new_keys_are_used_at_once() {
-    let now = Instant::now();
+    let now = noon();
     let mut session = Session::new(setup(Some(keys()), there_at(), None), BEGINNING, now);
     let (ours, theirs) = keys();
     session.update(setup(Some((theirs, ours)), there_at(), None), now);
@@ -296,7 +297,7 @@ fn new_keys_are_used_at_once() {
 
 #[test]
 fn on_hold_nothing_is_sent_or_heard_and_nothing_counts_as_lost() {
-    let mut now = Instant::now();
+    let mut now = noon();
     let mut session = Session::new(plain(), BEGINNING, now);
     let mut peer = Peer::new(None);
     let mut samples = 0;
@@ -326,7 +327,7 @@ fn on_hold_nothing_is_sent_or_heard_and_nothing_counts_as_lost() {
 
 #[test]
 fn the_peer_is_missed_in_a_call_sooner_than_on_hold() {
-    let start = Instant::now();
+    let start = noon();
     let mut session = Session::new(setup(None, there_at(), None), BEGINNING, start);
     let absent = |session: &mut Session, after: u32| match session.poll(start + after * SECOND) {
         Some(Heard::PeerAbsent(absence)) => Some(absence),
@@ -348,7 +349,7 @@ fn the_peer_is_missed_in_a_call_sooner_than_on_hold() {
 
 #[test]
 fn reports_alone_keep_a_call_alive() {
-    let mut now = Instant::now();
+    let mut now = noon();
     let mut here = Session::new(setup(None, there_at(), there_rtcp()), BEGINNING, now);
     let mut there = Session::new(setup(None, here_at(), here_rtcp()), BEGINNING, now);
     for _ in 0..200 {
@@ -361,7 +362,7 @@ fn reports_alone_keep_a_call_alive() {
 
 #[test]
 fn a_goodbye_goes_where_reports_go_and_nothing_follows_it() {
-    let now = Instant::now();
+    let now = noon();
     let mut session = Session::new(setup(None, there_at(), there_rtcp()), BEGINNING, now);
     session.send(&Frame::silence(RATE));
     session.close();
@@ -377,7 +378,7 @@ fn a_goodbye_goes_where_reports_go_and_nothing_follows_it() {
 
 #[test]
 fn reports_from_the_port_of_rtp_are_heard_whatever_was_agreed() {
-    let mut now = Instant::now();
+    let mut now = noon();
     let mut here = Session::new(plain(), BEGINNING, now);
     let mut there = Session::new(setup(None, here_at(), here_rtcp()), BEGINNING, now);
     for _ in 0..20 {
@@ -398,7 +399,7 @@ fn reports_from_the_port_of_rtp_are_heard_whatever_was_agreed() {
 
 #[test]
 fn frames_that_do_not_fit_are_dropped_and_counted() {
-    let now = Instant::now();
+    let now = noon();
     let mut session = Session::new(plain(), BEGINNING, now);
     session.send(&Frame::silence(SampleRate::HZ_16000));
     assert!(session.next_datagram(now).is_none());
@@ -414,7 +415,7 @@ fn frames_that_do_not_fit_are_dropped_and_counted() {
 #[test]
 fn a_call_of_forty_minutes_ends_as_clear_as_it_began() {
     const PACKETS: u32 = 40 * 60 * 50;
-    let start = Instant::now();
+    let start = noon();
     let mut session = near_the_wrap(there_rtcp(), start);
     let mut peer = Peer::new(Some(keys()));
     let (mut uplink, mut downlink) = (Way::new(20), Way::new(21));
@@ -522,7 +523,7 @@ proptest! {
         is_protected in any::<bool>(),
         codec in prop_oneof![Just(Codec::Pcmu), Just(Codec::G722), Just(Codec::Opus)],
     ) {
-        let mut now = Instant::now();
+        let mut now = noon();
         let mut agreed = setup(is_protected.then(keys), there_at(), there_rtcp());
         agreed.codec = codec;
         let mut session = Session::new(agreed, BEGINNING, now);
