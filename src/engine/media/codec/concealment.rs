@@ -22,7 +22,7 @@ const CROSSFADE_HZ: u32 = 250;
 const JOIN_HZ: u32 = 1_000;
 
 /// Keeps the last 35 ms of one direction, to make up what is missing.
-pub struct Concealment {
+pub(super) struct Concealment {
     shortest_period: usize,
     longest_period: usize,
     template: usize,
@@ -42,7 +42,7 @@ pub struct Concealment {
 
 impl Concealment {
     /// For samples at `rate`.
-    pub fn new(rate: SampleRate) -> Self {
+    pub(super) fn new(rate: SampleRate) -> Self {
         let samples = |hertz: u32| (rate.hz() / hertz) as usize;
         let longest_period = samples(LONGEST_PERIOD_HZ);
         let template = samples(TEMPLATE_HZ);
@@ -62,7 +62,7 @@ impl Concealment {
     }
 
     /// Notes samples that arrived; the first after a gap are blended with what was made up for it.
-    pub fn heard(&mut self, samples: &mut [i16]) {
+    pub(super) fn heard(&mut self, samples: &mut [i16]) {
         if samples.is_empty() {
             return;
         }
@@ -79,7 +79,7 @@ impl Concealment {
     }
 
     /// Appends `count` samples in place of lost ones.
-    pub fn conceal(&mut self, count: usize, pcm: &mut Vec<i16>) {
+    pub(super) fn conceal(&mut self, count: usize, pcm: &mut Vec<i16>) {
         if self.period.is_empty() {
             self.prepare();
         }

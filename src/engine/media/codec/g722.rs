@@ -10,34 +10,34 @@ use ezk_g722::libg722::encoder;
 const FILTER_MEMORY: usize = 24;
 
 /// One direction's decoder.
-pub struct Decoder(decoder::Decoder);
+pub(super) struct Decoder(decoder::Decoder);
 
 impl Decoder {
     /// A decoder at its beginning.
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         // The two flags stand in another order than in the encoder's constructor: whole bytes, 16 kHz.
         let (packed, eight_k) = (false, false);
         Self(decoder::Decoder::new(Bitrate::Mode1_64000, packed, eight_k))
     }
 
     /// Appends two samples for each byte of `payload`.
-    pub fn decode(&mut self, payload: &[u8], pcm: &mut Vec<i16>) {
+    pub(super) fn decode(&mut self, payload: &[u8], pcm: &mut Vec<i16>) {
         pcm.extend_from_slice(&self.0.decode(payload));
     }
 }
 
 /// One direction's encoder.
-pub struct Encoder(encoder::Encoder);
+pub(super) struct Encoder(encoder::Encoder);
 
 impl Encoder {
     /// An encoder at its beginning.
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         let (eight_k, packed) = (false, false);
         Self(encoder::Encoder::new(Bitrate::Mode1_64000, eight_k, packed))
     }
 
     /// Writes a byte for each two of `samples` to the front of `out`, and says how many. An odd last sample is left out.
-    pub fn encode(&mut self, samples: &[i16], out: &mut [u8]) -> usize {
+    pub(super) fn encode(&mut self, samples: &[i16], out: &mut [u8]) -> usize {
         let (pairs, _) = samples.as_chunks::<2>();
         let payload = self.0.encode(pairs.as_flattened());
         out[..payload.len()].copy_from_slice(&payload);
@@ -48,7 +48,7 @@ impl Encoder {
     ///
     /// The predictor and the step sizes stay: the decoder at the far end has the same and is not reset with us. With a new
     /// encoder the first loud sound after a cut would be read there with steps that are far too large: a crack.
-    pub fn reset(&mut self) {
+    pub(super) fn reset(&mut self) {
         self.0.encode(&[0; FILTER_MEMORY]);
     }
 }

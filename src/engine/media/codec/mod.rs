@@ -2,10 +2,10 @@
 //!
 //! Linear PCM is little endian towards Dialogflow and in WAV; RTP's L16 is big endian (RFC 3551 §4.5.11) and not meant.
 
-pub mod concealment;
+mod concealment;
 pub mod g711;
-pub mod g722;
-pub mod opus;
+mod g722;
+mod opus;
 pub mod packet;
 
 use crate::engine::media::frame::SampleRate;

@@ -29,11 +29,11 @@ const CONCEALMENT_STEP: usize = 40;
 const LONGEST_PACKET: usize = 1_920;
 
 /// One direction's decoder.
-pub struct Decoder(coder::Decoder);
+pub(super) struct Decoder(coder::Decoder);
 
 impl Decoder {
     /// A decoder at its beginning.
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self(
             coder::Decoder::new(RATE, Channels::Mono)
                 .expect("libopus refuses a decoder only when there is no memory"),
@@ -41,14 +41,14 @@ impl Decoder {
     }
 
     /// Appends the samples of one packet; a damaged one appends nothing.
-    pub fn decode(&mut self, payload: &[u8], pcm: &mut Vec<i16>) {
+    pub(super) fn decode(&mut self, payload: &[u8], pcm: &mut Vec<i16>) {
         if let Ok(samples) = packet::nb_samples(payload, RATE) {
             self.append(Some(payload), samples.min(LONGEST_PACKET), false, pcm);
         }
     }
 
     /// Appends `samples` in place of lost ones. The end of the gap is taken from `next` if that carries it.
-    pub fn conceal(&mut self, samples: usize, next: Option<&[u8]>, pcm: &mut Vec<i16>) {
+    pub(super) fn conceal(&mut self, samples: usize, next: Option<&[u8]>, pcm: &mut Vec<i16>) {
         let end = pcm.len() + samples;
         while end - pcm.len() >= CONCEALMENT_STEP {
             let left = end - pcm.len();
@@ -89,11 +89,11 @@ impl Decoder {
 }
 
 /// One direction's encoder.
-pub struct Encoder(coder::Encoder);
+pub(super) struct Encoder(coder::Encoder);
 
 impl Encoder {
     /// An encoder at its beginning. `complexity` is 0–10; more is taken for 10.
-    pub fn new(complexity: u8) -> Self {
+    pub(super) fn new(complexity: u8) -> Self {
         let mut encoder = coder::Encoder::new(RATE, Channels::Mono, Application::Voip)
             .expect("libopus refuses an encoder only when there is no memory");
         let set = encoder
@@ -108,7 +108,7 @@ impl Encoder {
 
     /// Writes one packet of 20 ms to the front of `out` and says how many bytes it has; a short frame is filled with
     /// silence. 0 if libopus fails, which nothing that we give it can cause.
-    pub fn encode(&mut self, samples: &[i16], out: &mut [u8]) -> usize {
+    pub(super) fn encode(&mut self, samples: &[i16], out: &mut [u8]) -> usize {
         let mut whole = [0; MAX_FRAME_SAMPLES];
         let given = samples.len().min(whole.len());
         whole[..given].copy_from_slice(&samples[..given]);
@@ -117,7 +117,7 @@ impl Encoder {
 
     /// Forgets what was said: the samples that wait in the filters, and the last frame, which the next packet would carry
     /// again for error correction.
-    pub fn reset(&mut self) {
+    pub(super) fn reset(&mut self) {
         self.0
             .reset_state()
             .expect("an encoder can always be reset");
