@@ -97,6 +97,8 @@ pub(crate) enum SetupError {
     NoMedia(String),
     /// We cancelled the call before it was answered.
     Cancelled,
+    /// We cancelled the call, and it did not end as it should.
+    NotCancelled(String),
     /// The gateway's instructions hold no stream to connect to.
     NoStream(String),
     /// There was no answer.
@@ -114,6 +116,7 @@ impl SetupError {
             Self::Declined { status, reason, .. } => format!("refused with {status} {reason}"),
             Self::NoMedia(why) => format!("no audio in the answer: {why}"),
             Self::Cancelled => "cancelled before the answer".to_owned(),
+            Self::NotCancelled(why) => format!("cancelled, but {why}"),
             Self::NoStream(_) => "no stream in the TwiML".to_owned(),
             Self::Unreachable { what, .. } => format!("{what} not reached"),
         }
@@ -150,6 +153,7 @@ impl fmt::Display for SetupError {
                 "the gateway's answer is of no use to a telephone: {why}"
             ),
             Self::Cancelled => write!(formatter, "the call was cancelled before it was answered"),
+            Self::NotCancelled(why) => write!(formatter, "the call was cancelled, but {why}"),
             Self::NoStream(twiml) => {
                 write!(formatter, "the gateway's TwiML connects no stream: {twiml}")
             }

@@ -46,8 +46,10 @@ use crate::mulaw;
 use crate::stats::ms;
 use crate::twilio::twiml::Verb;
 
-/// How long a gateway may take to answer our BYE.
-const BYE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a gateway may take to answer our BYE: with a datagram lost twice, 1.5 s go by until it has it.
+const BYE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a caller lets it ring. A gateway answers within seconds; without any response the stack gives up after 32 s.
+const PATIENCE: Duration = Duration::from_secs(45);
 /// How long a gateway may take to end a call that we cancelled.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
 /// The stack answers a BYE in a task of its own; the program must not end before it.
@@ -111,6 +113,7 @@ impl SipLine {
         let mut invitation = Invitation::send(target, placing, call_id, phones).await?;
         let mut notes = VecDeque::new();
         let mut interrupt = Box::pin(interruption(interruptible));
+        let mut patience = Box::pin(sleep(PATIENCE));
         let ended = loop {
             tokio::select! {
                 biased;
@@ -119,6 +122,14 @@ impl SipLine {
                 () = &mut interrupt => {
                     invitation.cancel().await?;
                     return Err(SetupError::Cancelled);
+                }
+                () = &mut patience => {
+                    // The silence is the fault; how the gateway takes the CANCEL adds nothing.
+                    let _ = invitation.cancel().await;
+                    return Err(SetupError::Unreachable {
+                        what: "INVITE",
+                        why: format!("it was not answered within {PATIENCE:?}"),
+                    });
                 }
             }
         };
@@ -476,13 +487,11 @@ impl Invitation {
     async fn cancel(self) -> Result<Cancelled, SetupError> {
         let dialog = self.dialog.clone();
         let cancel = tokio::spawn(async move { dialog.cancel().await });
-        let ended =
-            timeout(CANCEL_TIMEOUT, self.ended)
-                .await
-                .map_err(|_| SetupError::Unreachable {
-                    what: "CANCEL",
-                    why: format!("the call was still ringing {CANCEL_TIMEOUT:?} later"),
-                })?;
+        let ended = timeout(CANCEL_TIMEOUT, self.ended).await.map_err(|_| {
+            SetupError::NotCancelled(format!(
+                "the INVITE had no final response {CANCEL_TIMEOUT:?} later"
+            ))
+        })?;
         // The stack follows a 200 that crossed the CANCEL with a BYE.
         let result = match outcome(ended) {
             Ok((id, _)) => {
@@ -496,15 +505,13 @@ impl Invitation {
             // Of a CANCEL that came too late nothing is expected.
             return result;
         }
-        let not_reached = |why: String| SetupError::Unreachable {
-            what: "CANCEL",
-            why,
-        };
         match timeout(CANCEL_TIMEOUT, cancel).await {
             Ok(Ok(Ok(()))) => result,
-            Ok(Ok(Err(error))) => Err(not_reached(error.to_string())),
-            Ok(Err(error)) => Err(not_reached(error.to_string())),
-            Err(_) => Err(not_reached("it was not answered".to_owned())),
+            Ok(Ok(Err(error))) => Err(SetupError::NotCancelled(error.to_string())),
+            Ok(Err(error)) => Err(SetupError::NotCancelled(error.to_string())),
+            Err(_) => Err(SetupError::NotCancelled(
+                "the CANCEL was not answered".to_owned(),
+            )),
         }
     }
 

@@ -118,11 +118,7 @@ fn describe(
 ) -> String {
     let (ip, port) = (local.ip(), local.port());
     let family = if ip.is_ipv4() { "IP4" } else { "IP6" };
-    let payloads: Vec<String> = codecs
-        .iter()
-        .chain(&events)
-        .map(u8::to_string)
-        .collect();
+    let payloads: Vec<String> = codecs.iter().chain(&events).map(u8::to_string).collect();
     let mut text = format!(
         "v=0\r\no=- {session} {version} IN {family} {ip}\r\ns=-\r\nc=IN {family} {ip}\r\nt=0 0\r\n\
          m=audio {port} RTP/AVP {}\r\n",
