@@ -67,6 +67,8 @@ build: setup
 peers: setup
 	@for package in $(PEERS); do \
 		dpkg-query -W -f='$${Status}' $$package 2>/dev/null | grep -q "ok installed" && continue; \
+		if [ "$$package" = kamailio ] && [ -d /run/systemd/system ]; then \
+			echo "interop: kamailio is yours to install: its package starts a server on port 5060"; continue; fi; \
 		if [ "$$(id -u)" = 0 ]; then run=; else run="sudo -n"; fi; \
 		echo "Installing $$package"; \
 		if [ -z "$$updated" ]; then updated=yes; $$run apt-get update -qq; fi; \

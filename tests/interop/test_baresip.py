@@ -1,6 +1,8 @@
 """baresip, a softphone, calls `tandem serve` with every codec and every encryption, and both ends are listened to."""
 
 import concurrent.futures
+import json
+import socket
 import subprocess
 from dataclasses import dataclass
 
@@ -48,6 +50,8 @@ snd_path {folder}
 {encryption}
 module_tmp account.so
 module_app menu.so
+module_app ctrl_tcp.so
+ctrl_tcp_listen 127.0.0.1:{control}
 """
 
 
@@ -96,12 +100,13 @@ class Phone:
         self.folder.mkdir()
         said = self.folder / "said.wav"
         write_said(said, line)
-        (sip,), (rtp,) = free_ports(1), free_ports(1, step=RTP_PORTS)
+        (sip, self.control), (rtp,) = free_ports(2), free_ports(1, step=RTP_PORTS)
         encryption = f"module {MODULES[line.encryption]}.so" if line.encryption else ""
         if line.transport == "tls" or line.encryption == "dtls_srtp":
             encryption += f"\nsip_certificate {gateway.certificate}"
         config = CONFIG.format(
             sip=sip,
+            control=self.control,
             said=said,
             rtp_first=rtp,
             rtp_last=rtp + RTP_PORTS - 1,
@@ -118,15 +123,26 @@ class Phone:
         (self.folder / "accounts").write_text(account)
         (self.folder / "contacts").write_text("")
         port = gateway.tls_port if line.transport == "tls" else gateway.sip
-        target = f"sip:{to}@127.0.0.1:{port};transport={line.transport}"
         self.process = start(
             self.user,
-            *["baresip", "-f", self.folder, "-e", f"/dial {target}", "-t", str(CALL)],
+            *["baresip", "-f", self.folder, "-e", f"/dial sip:{to}@127.0.0.1:{port}", "-t", str(CALL)],
             cwd=self.folder,
             program=True,
         )
+
+    def press(self, keys):
+        """Sends keys as telephone events (RFC 4733), once there is a call."""
+        until(lambda: "Call established" in self.process.output(), "the phone's call is answered")
+        command = json.dumps({"command": "sndcode", "params": keys})
+        with socket.create_connection(("127.0.0.1", self.control), timeout=5) as control:
+            control.sendall(f"{len(command)}:{command},".encode())
+            assert b'"ok":true' in control.recv(4096)
+
+    def wait(self):
+        """Lets it end its call, and returns it."""
         self.code = self.process.wait(CALL + 20)
         self.said = self.process.output()
+        return self
 
     def heard(self):
         """The known tones in what it played: (hertz, seconds)."""
@@ -195,7 +211,11 @@ def phones(request, start_for_module, tmp_path_factory, gateway):
         if item.module is request.module and "line" in getattr(getattr(item, "callspec", None), "params", {})
     }
     with concurrent.futures.ThreadPoolExecutor(max(len(wanted), 1)) as pool:
-        yield {name: pool.submit(Phone, start_for_module, folder, name, LINES[name], gateway) for name in wanted}
+        yield {name: pool.submit(_call, start_for_module, folder, name, gateway) for name in wanted}
+
+
+def _call(start, folder, name, gateway):
+    return Phone(start, folder, name, LINES[name], gateway).wait()
 
 
 @pytest.mark.parametrize("line", LINES)
@@ -214,15 +234,26 @@ def test_both_sides_hear_each_other(line, phones, agent):
     assert told[0][1] == pytest.approx(SPOKEN, abs=0.15)
 
 
+@pytest.mark.parametrize("codec", ["pcmu", "opus"])
+def test_keys_arrive_once_each_and_in_order(codec, start, tmp_path, phones, gateway, agent):
+    # Opus has telephone events at 48 kHz.
+    before = gateway.total("tandem_dtmf_digits_total", "rtp")
+    phone = Phone(start, tmp_path, f"keys-{codec}", LINES[codec], gateway)
+    phone.press("5527#")
+    phone.wait()
+    assert agent.inputs(phone.user) == ["WELCOME", "5527"]
+    assert gateway.total("tandem_dtmf_digits_total", "rtp") == before + 5
+
+
 def test_nothing_is_left_of_all_these_calls(phones, gateway):
     concurrent.futures.wait(phones.values())
     until(lambda: not gateway.alive(), f"nothing is alive: {gateway.alive()}")
-    assert gateway.total("tandem_calls_total", 'end_reason="caller_hung_up"') == len(phones)
+    assert gateway.total("tandem_calls_total", 'end_reason="caller_hung_up"') == gateway.total("tandem_calls_total")
     assert gateway.total("tandem_caller_audio_unheard_seconds_total") == 0
 
 
 def test_a_gateway_that_requires_encryption_refuses_a_plain_call(start, tmp_path, agent):
     strict = Gateway(start, tmp_path, "gateway-baresip-strict", TONES.format(port=agent.port), rtp='srtp = "required"')
-    phone = Phone(start, tmp_path, "plain", LINES["pcmu"], strict)
+    phone = Phone(start, tmp_path, "plain", LINES["pcmu"], strict).wait()
     assert "488" in phone.said
     assert agent.streams_of(phone.user) == []
