@@ -14,11 +14,14 @@ BIN := $(TARGET)/debug
 # agent's ear, flite is its voice and the callers' in the demo and the tests.
 PACKAGES := gcc libc6-dev pkg-config libopus-dev libpocketsphinx-dev pocketsphinx-en-us flite
 
+# Other people's telephones and proxies, for the interoperation tests. Without one of them its tests are skipped.
+PEERS := sip-tester baresip-core kamailio openssl
+
 DEMO_HTTP := 127.0.0.1:18080
 DEMO_ADMIN := 127.0.0.1:19090
 DEMO_SIP := 127.0.0.1:15060
 
-.PHONY: demo run test lint bench check-proto interop setup build
+.PHONY: demo run test lint bench check-proto interop peers setup build
 
 demo: build
 	@loadtest/demo.sh $(BIN) $(DEMO_HTTP) $(DEMO_ADMIN) $(DEMO_SIP) $(TARGET)/demo
@@ -54,12 +57,25 @@ check-proto: setup
 		echo "check-proto: skipped, there is no python3 (the crate's own test makes the same check)"; \
 	fi
 
-# Google's own client and server classes against ours; skips, and says so, where they cannot be installed.
-interop: build
+# Google's own client and server classes, and other people's SIP, against ours; skips, and says so, what cannot be installed.
+interop: build peers
 	@tests/interop/run.sh $(BIN) $(TARGET)/interop
 
 build: setup
 	cargo build --workspace
+
+# Never a reason to fail, and one package that is missing does not keep the others away.
+peers: setup
+	@for package in $(PEERS); do \
+		dpkg-query -W -f='$${Status}' $$package 2>/dev/null | grep -q "ok installed" && continue; \
+		if [ "$$package" = kamailio ] && [ -d /run/systemd/system ]; then \
+			echo "interop: kamailio is yours to install: its package starts a server on port 5060"; continue; fi; \
+		if [ "$$(id -u)" = 0 ]; then run=; else run="sudo -n"; fi; \
+		echo "Installing $$package"; \
+		if [ -z "$$updated" ]; then updated=yes; $$run apt-get update -qq; fi; \
+		DEBIAN_FRONTEND=noninteractive $$run apt-get install -y -qq --no-install-recommends $$package >/dev/null || \
+			echo "interop: cannot install $$package, so its tests will be skipped"; \
+	done; true
 
 setup:
 	@missing=$$(for package in $(PACKAGES); do \

@@ -3,6 +3,7 @@
 import os
 import pathlib
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -26,13 +27,14 @@ RUNNING = []
 class Process:
     """A program with a log of its own, in its own working directory and without the settings of whoever runs the tests."""
 
-    def __init__(self, name, *arguments, cwd, **environment):
+    def __init__(self, name, *arguments, cwd, program=False, **environment):
+        """One of ours, or with `program` one of the machine's."""
         self.name = name
         self.log = OUT / "logs" / f"{name}.log"
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("wb") as log:
             self.child = subprocess.Popen(
-                [BIN / arguments[0], *arguments[1:]],
+                [found(arguments[0]) if program else BIN / arguments[0], *arguments[1:]],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -76,6 +78,18 @@ class Process:
     def tail(self):
         """The last of it."""
         return "\n".join(self.output().splitlines()[-LOG_LINES:])
+
+
+def found(program):
+    """The path of a program that is not ours. Debian keeps servers where not everybody's PATH leads."""
+    path = os.environ.get("PATH", os.defpath) + os.pathsep + "/usr/sbin"
+    return shutil.which(program, path=path)
+
+
+def need(program, package):
+    """Skips a whole module of tests where a program is missing."""
+    if found(program) is None:
+        pytest.skip(f"there is no {program}; install the package {package}", allow_module_level=True)
 
 
 def clean_environment():
@@ -128,6 +142,10 @@ def agent(start_for_session, tmp_path_factory):
     )
     process.wait_for_port(port)
     return f"127.0.0.1:{port}"
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "scenario: a dialogue that sipp has with the gateway before the tests look at it")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -58,7 +58,8 @@ class Stream:
 class GoogleAgent:
     """The server, for one version of the package."""
 
-    def __init__(self, version):
+    def __init__(self, version, workers=8):
+        """`workers` is how many streams can be open at once."""
         self.types = importlib.import_module(f"google.cloud.dialogflowcx_{version}")
         self.streams = []
         self._lock = threading.Lock()
@@ -68,7 +69,7 @@ class GoogleAgent:
             response_serializer=self.types.StreamingDetectIntentResponse.serialize,
         )
         self.service = f"google.cloud.dialogflow.cx.{version}.Sessions"
-        self._server = grpc.server(futures.ThreadPoolExecutor(max_workers=8), options=[("grpc.so_reuseport", 0)])
+        self._server = grpc.server(futures.ThreadPoolExecutor(max_workers=workers), options=[("grpc.so_reuseport", 0)])
         handlers = grpc.method_handlers_generic_handler(self.service, {"StreamingDetectIntent": method})
         self._server.add_generic_rpc_handlers((handlers,))
         self.port = self._server.add_insecure_port("127.0.0.1:0")
@@ -153,9 +154,11 @@ class GoogleAgent:
             result.stability = 0.8
         return self.types.StreamingDetectIntentResponse(recognition_result=result)
 
-    def _answer(self, text, tone, partial=False, digits=False, end=False, **query):
+    def _answer(self, text, tone, partial=False, digits=False, end=False, interruptible=True, more=(), **query):
+        """`more` are response messages behind the text; without a tone nothing is said."""
         types = self.types
-        messages = [{"text": {"text": [text], "allow_playback_interruption": True}}]
+        messages = [{"text": {"text": [text], "allow_playback_interruption": interruptible}}] if text else []
+        messages += more
         if end:
             messages.append({"end_interaction": {}})
         result = types.QueryResult(response_messages=messages, language_code="en-US", **query)
@@ -168,7 +171,7 @@ class GoogleAgent:
             detect_intent_response=types.DetectIntentResponse(
                 response_id=text,
                 query_result=result,
-                output_audio=sound.tone(tone, SECONDS[tone]),
+                output_audio=sound.tone(tone, SECONDS[tone]) if tone else b"",
                 output_audio_config={
                     "audio_encoding": types.OutputAudioEncoding.OUTPUT_AUDIO_ENCODING_MULAW,
                     "sample_rate_hertz": sound.RATE,

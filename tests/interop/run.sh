@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Google's own client and server classes against ours: installs them in OUT/venv and runs the tests of this directory.
-# Where they cannot be installed it says so and exits 0, since that is no fault of ours.
+# Google's own client and server classes, and other people's SIP programs, against ours: installs the former in OUT/venv and
+# runs the tests of this directory. Where they cannot be installed it says so and exits 0, since that is no fault of ours; a
+# SIP program that is missing skips its own tests alone.
 # Usage: run.sh DIRECTORY-OF-BINARIES OUTPUT-DIRECTORY [PYTEST-ARGUMENT…]
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -50,7 +51,7 @@ install
 # Every wait in the tests has its own limit; this one is for what was forgotten. INT lets them end what they started.
 status=0
 INTEROP_BIN=$bin INTEROP_OUT=$out PYTHONPYCACHEPREFIX=$out/pycache \
-  timeout --signal=INT --kill-after=20 300 \
-  "$venv/bin/python" -m pytest -q -p no:cacheprovider --durations=5 --durations-min=2 "$@" "$here" || status=$?
-if [ "$status" = 124 ]; then echo "interop: not done within 300 s" >&2; fi
+  timeout --signal=INT --kill-after=20 600 \
+  "$venv/bin/python" -m pytest -q -rs -p no:cacheprovider --durations=5 --durations-min=2 "$@" "$here" || status=$?
+if [ "$status" = 124 ]; then echo "interop: not done within 600 s" >&2; fi
 exit "$status"

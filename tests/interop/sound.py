@@ -47,8 +47,13 @@ def silence(seconds):
 
 def tone(hertz, seconds, amplitude=8000):
     """A mu-law tone."""
-    step = 2 * math.pi * hertz / RATE
-    return mulaw_encode([round(amplitude * math.sin(step * n)) for n in range(round(seconds * RATE))])
+    return mulaw_encode(tone_samples(hertz, seconds, amplitude))
+
+
+def tone_samples(hertz, seconds, amplitude=8000, rate=RATE):
+    """A tone before it is encoded."""
+    step = 2 * math.pi * hertz / rate
+    return [round(amplitude * math.sin(step * n)) for n in range(round(seconds * rate))]
 
 
 def speak(text, voice="kal16"):
@@ -83,14 +88,19 @@ def read_wav(data):
 
 def write_wav(path, mulaw):
     """A mono file of mu-law audio, as 16-bit samples."""
-    samples = array.array("h", mulaw_decode(mulaw))
+    write_samples(path, mulaw_decode(mulaw))
+
+
+def write_samples(path, samples, rate=RATE, channels=1):
+    """A file of 16-bit samples, the same on every channel."""
+    frames = array.array("h", [sample for sample in samples for _ in range(channels)])
     if sys.byteorder == "big":
-        samples.byteswap()
+        frames.byteswap()
     with wave.open(str(path), "wb") as file:
-        file.setnchannels(1)
+        file.setnchannels(channels)
         file.setsampwidth(2)
-        file.setframerate(RATE)
-        file.writeframes(samples.tobytes())
+        file.setframerate(rate)
+        file.writeframes(frames.tobytes())
 
 
 def loudness(samples):
