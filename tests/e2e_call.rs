@@ -277,7 +277,7 @@ impl Gateway {
         let script_file = written(&directory, "agent.toml", &script);
         let config = format!(
             "[http]\nlisten = '{public}'\n[admin]\nlisten = '{admin}'\n\
-             [agents.local]\nkind = 'local'\nscript = '{}'\n",
+             [sip]\nlisten = []\n[agents.local]\nkind = 'local'\nscript = '{}'\n",
             script_file.display()
         );
         let config_file = written(&directory, "tandem.toml", &config);

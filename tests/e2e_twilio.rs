@@ -187,8 +187,8 @@ async fn a_leg_knows_who_calls_and_only_the_allowed_parameters() {
     assert_eq!(info.external_id, "CA1");
     assert_eq!((&*info.from, &*info.to), ("+14158675309", "+18005551212"));
     assert_eq!(info.ingress, IngressKind::Twilio);
-    assert_eq!(info.rate, SampleRate::HZ_8000);
-    assert!(info.confirms_playout && info.lead > Duration::ZERO);
+    assert_eq!(info.traits.rate, SampleRate::HZ_8000);
+    assert!(info.traits.confirms_playout && info.traits.lead > Duration::ZERO);
     let parameters: Vec<_> = info.parameters.into_iter().collect();
     assert_eq!(parameters, owned_pairs(&[("campaign", "spring")]));
 }

@@ -31,6 +31,8 @@ GATEWAY = """
 listen = "127.0.0.1:{http}"
 [admin]
 listen = "127.0.0.1:{admin}"
+[sip]
+listen = []
 [twilio]
 parameters = ["Direction"]
 [log]
@@ -49,6 +51,8 @@ WITHOUT_CREDENTIALS = """
 listen = "127.0.0.1:{http}"
 [admin]
 listen = "127.0.0.1:{admin}"
+[sip]
+listen = []
 [agents.official]
 kind = "dialogflow-cx"
 name = "projects/interop/locations/europe-west3/agents/bistro"

@@ -57,8 +57,11 @@ const PROTECTED_SEQUENCES: u16 = 0x7fff;
 pub struct Setup {
     /// In both directions.
     pub codec: Codec,
-    /// That of the codec.
+    /// That of the codec, as the peer wants it.
     pub payload_type: u8,
+    /// That of the codec, as we asked for it: the same, unless the peer has answered our offer with another
+    /// (RFC 3264 §6.1). Both are heard, for some peers send what they want to receive.
+    pub own_payload_type: u8,
     /// That of telephone keys (RFC 4733), if agreed.
     pub telephone_event: Option<u8>,
     /// That of comfort noise (RFC 3389), if agreed. 13 is known without being agreed.
@@ -605,7 +608,7 @@ impl Setup {
     fn content(&self, payload_type: u8) -> Content {
         /// Fixed by RFC 3389 §4.
         const COMFORT_NOISE: u8 = 13;
-        if payload_type == self.payload_type {
+        if [self.payload_type, self.own_payload_type].contains(&payload_type) {
             Content::Audio
         } else if Some(payload_type) == self.telephone_event {
             Content::TelephoneEvent

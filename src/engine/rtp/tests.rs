@@ -736,6 +736,7 @@ fn setup(
     Setup {
         codec: Codec::Pcmu,
         payload_type: 0,
+        own_payload_type: 0,
         telephone_event: Some(TELEPHONE_EVENT),
         comfort_noise: None,
         packet_time: FRAME_DURATION,

@@ -74,7 +74,8 @@ pub(super) fn uri(board: &Switchboard, transport: Transport, seen_as: IpAddr, us
 /// an address from which they did not come (field notes 23).
 pub(super) fn behind_nat(transaction: &Transaction) -> Option<Uri> {
     let request = &transaction.original;
-    if message::value(request, "Record-Route").is_some() || transport(transaction) != Transport::Udp {
+    if message::value(request, "Record-Route").is_some() || transport(transaction) != Transport::Udp
+    {
         return None;
     }
     let mut target = message::contact_uri(request)?;

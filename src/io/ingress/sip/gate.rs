@@ -216,6 +216,5 @@ fn turn_away<'a>(
 /// Whether a request has a tag in To: its call was let in before.
 fn is_within_call(message: &[u8]) -> bool {
     let raw = Raw::read(message);
-    raw.first("To")
-        .is_some_and(super::reply::has_tag)
+    raw.first("To").is_some_and(super::reply::has_tag)
 }

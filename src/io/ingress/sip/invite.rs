@@ -76,22 +76,24 @@ pub(super) async fn take(board: Arc<Switchboard>, mut transaction: Transaction) 
     let request = &transaction.original;
     let contact = contact::ours(&board, &transaction);
     let (states_in, states) = board.dialogs.new_dialog_state_channel();
-    let dialog = board
-        .dialogs
-        .get_or_create_server_invite(&transaction, states_in, None, Some(contact));
+    let dialog =
+        board
+            .dialogs
+            .get_or_create_server_invite(&transaction, states_in, None, Some(contact));
     let Ok(mut dialog) = dialog else {
         measure::refused(Refused::NoDialog);
         router::answer(&mut transaction, StatusCode::BadRequest, Vec::new()).await;
         return;
     };
     if let Some(target) = contact::behind_nat(&transaction) {
-        Dialog::Invite(dialog.clone()).set_remote_target(target, request.contact_header().ok().cloned());
+        Dialog::Invite(dialog.clone())
+            .set_remote_target(target, request.contact_header().ok().cloned());
     }
     let (connected, signals) = board.connect(dialog.id());
     let wants_prack = reliable::names_extension(message::values(request, "Require"), "100rel");
     let sequence = request.cseq_header().and_then(|cseq| cseq.seq());
-    let provisional = wants_prack
-        .then(|| Reliable::new(sequence.unwrap_or_default(), rand::random()));
+    let provisional =
+        wants_prack.then(|| Reliable::new(sequence.unwrap_or_default(), rand::random()));
     let call_id = prepared.info.external_id.clone();
     let (call_side, port) = leg(prepared.info);
     prepared.admission.connect(call_side);
@@ -124,12 +126,20 @@ fn prepare(board: &Switchboard, transaction: &Transaction) -> Result<Prepared, N
     let plan = session_timer::negotiate(board.shared.timer_settings(), &asked(request));
     let plan = plan.map_err(|refusal| {
         let min_se = refusal.min_se.as_secs().to_string();
-        not_taken(Refused::Interval, StatusCode::SessionIntervalTooSmall, vec![field("Min-SE", min_se)])
+        not_taken(
+            Refused::Interval,
+            StatusCode::SessionIntervalTooSmall,
+            vec![field("Min-SE", min_se)],
+        )
     })?;
     let body_type = message::body_type(request);
     if !request.body.is_empty() && body_type != message::SDP {
         let accept = field("Accept", message::SDP);
-        return Err(not_taken(Refused::MediaType, StatusCode::UnsupportedMediaType, vec![accept]));
+        return Err(not_taken(
+            Refused::MediaType,
+            StatusCode::UnsupportedMediaType,
+            vec![accept],
+        ));
     }
     let seen_as = board.seen_by(peer.ip());
     let advertised = board.shared.media_address(seen_as);
@@ -178,7 +188,10 @@ fn check_password(
         return Ok(());
     }
     let authorizations = message::values(&transaction.original, "Authorization");
-    let checked = board.shared.gate.check_password("INVITE", authorizations, now);
+    let checked = board
+        .shared
+        .gate
+        .check_password("INVITE", authorizations, now);
     checked.map_err(|challenge| {
         let headers = challenge
             .values
@@ -195,7 +208,11 @@ fn check_extensions(request: &Request) -> Result<(), NotTaken> {
         return Ok(());
     }
     let unsupported = field("Unsupported", unsupported.join(", "));
-    Err(not_taken(Refused::Extension, StatusCode::BadExtension, vec![unsupported]))
+    Err(not_taken(
+        Refused::Extension,
+        StatusCode::BadExtension,
+        vec![unsupported],
+    ))
 }
 
 /// What a request says of the session's timer.
@@ -246,7 +263,9 @@ fn leg_info(board: &Switchboard, request: &Request, negotiation: &Negotiation) -
     let headers = request.headers.iter().take(MAX_HEADERS);
     LegInfo {
         ingress: IngressKind::Sip,
-        external_id: message::value(request, "Call-ID").unwrap_or_default().to_owned(),
+        external_id: message::value(request, "Call-ID")
+            .unwrap_or_default()
+            .to_owned(),
         from: from.as_ref().map(user).unwrap_or_default(),
         to: user(&request.uri),
         domain: request.uri.host().to_string(),

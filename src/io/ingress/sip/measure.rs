@@ -38,7 +38,10 @@ pub(super) fn describe() {
     describe_counter!(TRANSFERS, "Transfers asked for by REFER, by result");
     describe_counter!(PACKETS, "RTP packets, by direction");
     describe_counter!(LOST, "RTP packets of callers that never came");
-    describe_counter!(REFUSED_PACKETS, "RTP packets that were not heard, by reason");
+    describe_counter!(
+        REFUSED_PACKETS,
+        "RTP packets that were not heard, by reason"
+    );
     describe_histogram!(
         JITTER,
         metrics::Unit::Seconds,

@@ -1,8 +1,8 @@
 //! What we read out of SIP messages and put into them, in the words of the stack below.
 
+use rsipstack::sip::HasHeaders;
 use rsipstack::sip::Header;
 use rsipstack::sip::Headers;
-use rsipstack::sip::HasHeaders;
 use rsipstack::sip::Request;
 use rsipstack::sip::headers::make_header;
 
@@ -19,7 +19,10 @@ pub(super) fn field(name: &str, value: impl Into<String>) -> Header {
 }
 
 /// Every value of a header field, by its full name, in order. Lists are not taken apart.
-pub(super) fn values<'a>(message: &'a impl HasHeaders, name: &str) -> impl Iterator<Item = &'a str> {
+pub(super) fn values<'a>(
+    message: &'a impl HasHeaders,
+    name: &str,
+) -> impl Iterator<Item = &'a str> {
     let headers: &'a Headers = message.headers();
     headers
         .iter()

@@ -81,7 +81,10 @@ impl Shared {
             .advertised_address
             .as_ref()
             .and_then(|address| address.parse().ok());
-        self.rtp.advertised_address.or(advertised).unwrap_or(seen_as)
+        self.rtp
+            .advertised_address
+            .or(advertised)
+            .unwrap_or(seen_as)
     }
 
     /// What we want of session timers.
@@ -113,7 +116,13 @@ impl SipIngress {
             );
         }
         let is_open = self.sip.allow.is_empty() && self.sip.auth.users.is_empty();
-        if is_open && self.sip.listen.iter().any(|listen| !listen.address.ip().is_loopback()) {
+        if is_open
+            && self
+                .sip
+                .listen
+                .iter()
+                .any(|listen| !listen.address.ip().is_loopback())
+        {
             tracing::warn!("anybody may call: set sip.allow or sip.auth.users");
         }
         let now = tokio::time::Instant::now().into_std();

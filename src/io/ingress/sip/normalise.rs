@@ -448,9 +448,11 @@ fn max_forwards(raw: &Raw<'_>) -> Result<Option<u8>, Reason> {
 
 fn check_method(method: &str, sequence_method: &str) -> Result<(), Reason> {
     match method {
-        "INVITE" | "ACK" | "BYE" | "CANCEL" | "OPTIONS" | "INFO" | "UPDATE" | "PRACK" | "REFER"
+        "INVITE" | "ACK" | "BYE" | "CANCEL" | "OPTIONS" | "INFO" | "UPDATE" | "PRACK"
         | "NOTIFY" => {}
-        "MESSAGE" | "SUBSCRIBE" | "PUBLISH" | "REGISTER" => return Err(Reason::MethodNotServed),
+        "REFER" | "MESSAGE" | "SUBSCRIBE" | "PUBLISH" | "REGISTER" => {
+            return Err(Reason::MethodNotServed);
+        }
         _ => return Err(Reason::UnknownMethod),
     }
     if method != sequence_method {

@@ -70,7 +70,10 @@ async fn take(board: Arc<Switchboard>, mut transaction: Transaction) {
 /// Whether we are there for new calls: PBXes and dispatchers ask all the time, most without a user in the address.
 async fn options(board: &Switchboard, transaction: &mut Transaction) {
     let (status, mut headers) = if board.shared.exchange.is_draining() {
-        (StatusCode::ServiceUnavailable, vec![field("Retry-After", "60")])
+        (
+            StatusCode::ServiceUnavailable,
+            vec![field("Retry-After", "60")],
+        )
     } else {
         (StatusCode::OK, Vec::new())
     };
@@ -85,7 +88,12 @@ async fn options(board: &Switchboard, transaction: &mut Transaction) {
 
 async fn no_such_call(transaction: &mut Transaction) {
     measure::refused(Refused::NoSuchCall);
-    answer(transaction, StatusCode::CallTransactionDoesNotExist, Vec::new()).await;
+    answer(
+        transaction,
+        StatusCode::CallTransactionDoesNotExist,
+        Vec::new(),
+    )
+    .await;
 }
 
 async fn not_served(transaction: &mut Transaction) {
@@ -100,11 +108,19 @@ async fn in_dialog(board: &Switchboard, mut transaction: Transaction) {
         return;
     };
     // The stack drops a request that comes after its successor; RFC 3261 §12.2.2 answers it.
-    let number = transaction.original.cseq_header().and_then(|cseq| cseq.seq());
+    let number = transaction
+        .original
+        .cseq_header()
+        .and_then(|cseq| cseq.seq());
     let latest = dialog.snapshot().remote_cseq;
     if number.is_ok_and(|number| number < latest) {
         measure::refused(Refused::OldSequence);
-        answer(&mut transaction, StatusCode::ServerInternalError, Vec::new()).await;
+        answer(
+            &mut transaction,
+            StatusCode::ServerInternalError,
+            Vec::new(),
+        )
+        .await;
         return;
     }
     let method = transaction.original.method;
@@ -121,7 +137,12 @@ async fn in_dialog(board: &Switchboard, mut transaction: Transaction) {
             // Its predecessor is not yet settled (RFC 3261 §14.2, RFC 3311 §5.2).
             measure::refused(Refused::TooEarly);
             let later = field("Retry-After", RETRY_AFTER_SECONDS);
-            answer(&mut transaction, StatusCode::ServerInternalError, vec![later]).await;
+            answer(
+                &mut transaction,
+                StatusCode::ServerInternalError,
+                vec![later],
+            )
+            .await;
         }
         Method::Info => {
             let body_type = message::body_type(&transaction.original);
@@ -165,7 +186,11 @@ async fn prack(board: &Switchboard, dialog: &InviteDialog, transaction: &mut Tra
 }
 
 /// Answers for good, and stays until the answer has arrived where that takes more than one sending.
-pub(super) async fn answer(transaction: &mut Transaction, status: StatusCode, headers: Vec<Header>) {
+pub(super) async fn answer(
+    transaction: &mut Transaction,
+    status: StatusCode,
+    headers: Vec<Header>,
+) {
     let is_invite = transaction.original.method == Method::Invite;
     if let Err(error) = transaction.reply_with(status, headers, None).await {
         debug!(%error, "an answer could not be sent");

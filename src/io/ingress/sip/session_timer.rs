@@ -184,8 +184,8 @@ pub struct Refuse422 {
 /// # Errors
 /// If the peer's interval is too small and the peer can understand that.
 pub fn negotiate(settings: Settings, asked: &Asked) -> Result<Plan, Refuse422> {
-    let ours = settings.min_se.max(SMALLEST);
-    let theirs = asked.min_se.unwrap_or(SMALLEST).max(SMALLEST);
+    let ours = settings.min_se;
+    let theirs = asked.min_se.unwrap_or(ours);
     let (interval, refresher) = match asked.session_expires {
         None if settings.session_expires.is_zero() => (Duration::ZERO, None),
         // A request without an interval leaves it to us, but not below what its Min-SE says.
@@ -195,7 +195,7 @@ pub fn negotiate(settings: Settings, asked: &Asked) -> Result<Plan, Refuse422> {
                 return Err(Refuse422 { min_se: ours });
             }
             // We may shorten what is asked, not below anyone's least, and never lengthen it. Who does not know timers
-            // cannot be told that his is too short (some proxy wrote it), so it is taken; but nothing below 90 s is.
+            // cannot be told that his is too short (some proxy wrote it), so it is lengthened to ours.
             let longest = match settings.session_expires {
                 Duration::ZERO => session.interval,
                 wanted => wanted.max(ours).max(theirs),
@@ -313,8 +313,8 @@ impl SessionTimer {
     pub fn refreshed(&mut self, session_expires: Option<SessionExpires>, now: Instant) {
         if let Some(session) = session_expires {
             // An answer may shorten the interval, to no less than we asked as the least.
-            let least = self.plan.min_se.max(SMALLEST);
-            self.plan.interval = session.interval.clamp(least, self.plan.interval.max(least));
+            let least = self.plan.min_se.min(self.plan.interval);
+            self.plan.interval = session.interval.clamp(least, self.plan.interval);
             self.plan.refresher = match session.refresher {
                 Some(Role::Uas) => Refresher::Peer,
                 Some(Role::Uac) | None => Refresher::We,

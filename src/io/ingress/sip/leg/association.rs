@@ -21,6 +21,8 @@ pub(super) struct Association {
     keys: Option<(SrtpKey, SrtpKey)>,
     /// Where the peer is: as its description says, until it shows itself elsewhere (behind a NAT).
     peer: Option<SocketAddr>,
+    /// Whether it has shown itself. From then on nobody else is listened to: an alert needs no key.
+    is_seen: bool,
 }
 
 impl Association {
@@ -37,6 +39,7 @@ impl Association {
             handshake: Handshake::new(role, identity, fingerprint, now),
             keys: None,
             peer,
+            is_seen: false,
         }
     }
 
@@ -57,7 +60,11 @@ impl Association {
         from: SocketAddr,
         now: Instant,
     ) -> Result<bool, HandshakeError> {
+        if self.is_seen && self.peer != Some(from) {
+            return Ok(false);
+        }
         self.peer = Some(from);
+        self.is_seen = true;
         let Some(keys) = self.handshake.receive(datagram, now)? else {
             return Ok(false);
         };

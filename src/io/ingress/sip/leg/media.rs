@@ -173,6 +173,7 @@ impl Media {
         let setup = Setup {
             codec: agreement.codec,
             payload_type: agreement.payload_type.send,
+            own_payload_type: agreement.payload_type.receive,
             telephone_event: agreement.telephone_event.map(|number| number.receive),
             comfort_noise: agreement.comfort_noise,
             packet_time: agreement.packet_time,
@@ -258,10 +259,9 @@ impl Media {
     fn take(&mut self, length: usize, from: SocketAddr, now: Instant) {
         let datagram = &self.buffer[..length];
         if dtls::is_dtls(datagram) {
-            let received = self
-                .association
-                .as_mut()
-                .map_or(Ok(false), |association| association.receive(datagram, from, now));
+            let received = self.association.as_mut().map_or(Ok(false), |association| {
+                association.receive(datagram, from, now)
+            });
             match received {
                 Ok(true) => self.set_up(now),
                 Ok(false) => {}

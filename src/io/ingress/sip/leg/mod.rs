@@ -345,12 +345,21 @@ impl Leg {
         let is_invite = request.method == Method::Invite;
         let refusal = if self.requests.is_refreshing() && (is_invite || !request.body.is_empty()) {
             // Both sides have asked at once: they try again, each after a time of its own (RFC 3261 §14.1).
-            Some((StatusCode::RequestPending, field("Retry-After", GLARE_RETRY_SECONDS)))
+            Some((
+                StatusCode::RequestPending,
+                field("Retry-After", GLARE_RETRY_SECONDS),
+            ))
         } else if is_invite && self.negotiation.awaits_answer() {
-            Some((StatusCode::ServerInternalError, field("Retry-After", GLARE_RETRY_SECONDS)))
+            Some((
+                StatusCode::ServerInternalError,
+                field("Retry-After", GLARE_RETRY_SECONDS),
+            ))
         } else if !request.body.is_empty() && message::body_type(request) != message::SDP {
             measure::refused(Refused::MediaType);
-            Some((StatusCode::UnsupportedMediaType, field("Accept", message::SDP)))
+            Some((
+                StatusCode::UnsupportedMediaType,
+                field("Accept", message::SDP),
+            ))
         } else {
             self.renew_timer(request)
         };

@@ -8,6 +8,7 @@ use crate::engine::media::codec::packet::Codec;
 use crate::engine::media::frame::SampleRate;
 use crate::engine::sdp;
 use crate::engine::sdp::agreement::Agreement;
+use crate::engine::sdp::agreement::Keying;
 use crate::engine::sdp::description::Description;
 use crate::engine::sdp::local::Local;
 use crate::engine::sdp::local::SdesKeys;
@@ -35,8 +36,6 @@ impl Negotiation {
     pub(in crate::io::ingress::sip) fn new(shared: &Shared, address: IpAddr) -> Self {
         /// Stands for a port in descriptions that nobody will read.
         const ANY_PORT: u16 = 9;
-        let mut random = [0; SdesKeys::RANDOM_BYTES];
-        rand::fill(&mut random[..]);
         Self {
             local: Local {
                 address,
@@ -50,7 +49,7 @@ impl Negotiation {
                     config::SrtpPolicy::Required => SrtpPolicy::Required,
                 },
                 fingerprint: Some(shared.identity.fingerprint()),
-                sdes: SdesKeys::new(&random),
+                sdes: new_keys(),
                 session_id: rand::random::<u64>() & SESSION_ID_MASK,
                 version: 1,
                 current: None,
@@ -94,7 +93,7 @@ impl Negotiation {
         let offer = parse(offer)?;
         let answer = sdp::answer::answer(&self.local, &offer).map_err(no_common_media)?;
         let description = self.send(answer.description);
-        self.local.current = Some(answer.agreement.clone());
+        self.agree(&answer.agreement);
         Ok((description, answer.agreement))
     }
 
@@ -103,7 +102,9 @@ impl Negotiation {
         let mut local = self.local.clone();
         if self.local.current.is_none() {
             // The call's rate is settled before the answer is here, so only codecs of that rate are offered.
-            local.codecs.retain(|codec| codec.sample_rate() == self.rate);
+            local
+                .codecs
+                .retain(|codec| codec.sample_rate() == self.rate);
             if local.codecs.is_empty() {
                 local.codecs = vec![Codec::Pcmu, Codec::Pcma];
             }
@@ -136,8 +137,21 @@ impl Negotiation {
         let answer = parse(answer)?;
         let agreement =
             sdp::offer::accept(&self.local, &offered, &answer).map_err(no_common_media)?;
-        self.local.current = Some(agreement.clone());
+        self.agree(&agreement);
         Ok(agreement)
+    }
+
+    fn agree(&mut self, agreement: &Agreement) {
+        let had_keys = self
+            .local
+            .current
+            .as_ref()
+            .is_some_and(|current| matches!(current.keying, Keying::Sdes { .. }));
+        // A key that is given up is never taken up again: its packets would be counted from the start once more.
+        if had_keys && !matches!(agreement.keying, Keying::Sdes { .. }) {
+            self.local.sdes = new_keys();
+        }
+        self.local.current = Some(agreement.clone());
     }
 
     /// Numbers what we are about to send, and remembers it.
@@ -149,6 +163,12 @@ impl Negotiation {
         self.last = Some(description);
         written
     }
+}
+
+fn new_keys() -> SdesKeys {
+    let mut random = [0; SdesKeys::RANDOM_BYTES];
+    rand::fill(&mut random[..]);
+    SdesKeys::new(&random)
 }
 
 fn parse(body: &[u8]) -> Result<Description, Refused> {

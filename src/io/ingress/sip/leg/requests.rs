@@ -116,7 +116,9 @@ impl Requests {
         headers.push(field("Referred-By", format!("<{}>", self.our_address())));
         let (dialog, outcomes) = (self.dialog.clone(), self.outcomes.clone());
         tokio::spawn(async move {
-            let answer = dialog.refer(format!("<{target}>"), Some(headers), None).await;
+            let answer = dialog
+                .refer(format!("<{target}>"), Some(headers), None)
+                .await;
             let outcome = match answer {
                 Ok(Some(answer)) if answer.status_code.code() / 100 == 2 => {
                     Outcome::TransferAccepted
@@ -201,7 +203,11 @@ impl Requests {
 
     fn our_address(&self) -> String {
         let uri = self.dialog.initial_request().uri;
-        format!("sip:{}@{}", uri.user().unwrap_or("tandem"), uri.host_with_port)
+        format!(
+            "sip:{}@{}",
+            uri.user().unwrap_or("tandem"),
+            uri.host_with_port
+        )
     }
 }
 
