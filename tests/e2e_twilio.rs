@@ -17,6 +17,7 @@ use serde_json::Value;
 use serde_json::json;
 use tandem::config::Secret;
 use tandem::config::Twilio;
+use tandem::engine::call::end::EndReason;
 use tandem::engine::call::event::Digit;
 use tandem::engine::call::event::DigitSource;
 use tandem::engine::call::event::LegEnd;
@@ -240,7 +241,7 @@ async fn audio_marks_clear_and_hang_up_reach_twilio_in_order() {
         LegOutput::Audio(Frame::new(SampleRate::HZ_8000, &[1_000; 160])),
         LegOutput::Mark(SegmentId(3)),
         LegOutput::Clear,
-        LegOutput::HangUp,
+        LegOutput::HangUp(EndReason::AgentEnded),
     ] {
         assert!(leg.output.push(output).is_ok());
     }
@@ -483,10 +484,10 @@ async fn a_peer_that_does_not_read_is_cut() {
     let (mut witness, mut witness_leg) = world.call("CAwitness").await;
     let (peer, mut leg) = world.call("CAdeaf").await;
     // The peer says nothing and reads nothing; its receive buffer and our send buffer are small (see `World`).
-    let frame = LegOutput::Audio(Frame::silence(SampleRate::HZ_8000));
+    let frame = Frame::silence(SampleRate::HZ_8000);
     let cut = timeout(PATIENCE, async {
         loop {
-            let _ = leg.output.push(frame);
+            let _ = leg.output.push(LegOutput::Audio(frame));
             if let Some(LegInput::Ended(end)) = leg.input.pop() {
                 break end;
             }
@@ -640,6 +641,10 @@ impl Fake {
 impl Exchange for Fake {
     fn accepting(&self) -> bool {
         self.state.lock().expect("no panic").accepting
+    }
+
+    fn is_draining(&self) -> bool {
+        false
     }
 
     fn admit(&self, _info: &LegInfo) -> Result<Box<dyn Admission>, Refusal> {

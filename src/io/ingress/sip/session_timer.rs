@@ -30,7 +30,7 @@ const LARGEST: Duration = Duration::from_secs(24 * 3600);
 pub struct Settings {
     /// The interval we ask for. RFC 4028 §4 recommends 30 minutes. Zero: we ask for no timer, and agree to the peer's.
     pub session_expires: Duration,
-    /// The smallest interval that we take; at least [`SMALLEST`].
+    /// The smallest interval that we take; [`SMALLEST`] by the protocol, less only in a laboratory.
     pub min_se: Duration,
 }
 
@@ -200,7 +200,7 @@ pub fn negotiate(settings: Settings, asked: &Asked) -> Result<Plan, Refuse422> {
                 Duration::ZERO => session.interval,
                 wanted => wanted.max(ours).max(theirs),
             };
-            let interval = session.interval.min(longest).max(SMALLEST);
+            let interval = session.interval.min(longest).max(ours);
             (interval, session.refresher)
         }
     };
