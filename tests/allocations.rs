@@ -124,6 +124,8 @@ impl Counted {
                 Action::End(reason) => panic!("the call ended: {reason:?}"),
                 Action::Mark(_)
                 | Action::Clear
+                | Action::Answer
+                | Action::Transfer(_)
                 | Action::Open(_)
                 | Action::SendRest(..)
                 | Action::HalfClose(_)

@@ -4,6 +4,10 @@
 //! no memory and gets no more bytes than he sent. What comes over a connection is judged by the router, with a
 //! transaction: its sender has proved where he is.
 
+use std::collections::HashSet;
+use std::collections::VecDeque;
+use std::hash::BuildHasher as _;
+use std::hash::RandomState;
 use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::sync::Mutex;
@@ -45,7 +49,44 @@ pub(super) struct Gate {
     allow: Vec<IpNet>,
     /// `None`: no password is asked for.
     passwords: Option<Mutex<digest::Authenticator>>,
+    again: Mutex<Repeats>,
     flood: DefaultDirectRateLimiter,
+}
+
+/// INVITEs whose password was right: the same datagram again is a repetition, and not somebody who has listened.
+#[derive(Default)]
+struct Repeats {
+    known: HashSet<u64>,
+    order: VecDeque<(Instant, u64)>,
+    hasher: RandomState,
+}
+
+impl Repeats {
+    /// How long an INVITE may be repeated (64 * T1, RFC 3261 §17.1.1.2).
+    const LIFE: Duration = Duration::from_secs(32);
+    /// INVITEs that are remembered; the oldest make room.
+    const MOST: usize = 8_192;
+
+    fn has_seen(&mut self, datagram: &[u8], now: Instant) -> bool {
+        while let Some((_, old)) = self
+            .order
+            .pop_front_if(|(at, _)| now.saturating_duration_since(*at) > Self::LIFE)
+        {
+            self.known.remove(&old);
+        }
+        self.known.contains(&self.hasher.hash_one(datagram))
+    }
+
+    fn remember(&mut self, datagram: &[u8], now: Instant) {
+        if self.order.len() == Self::MOST
+            && let Some((_, old)) = self.order.pop_front()
+        {
+            self.known.remove(&old);
+        }
+        let hash = self.hasher.hash_one(datagram);
+        self.known.insert(hash);
+        self.order.push_back((now, hash));
+    }
 }
 
 /// What is to be done with a datagram.
@@ -85,6 +126,7 @@ impl Gate {
         Self {
             allow: sip.allow.clone(),
             passwords,
+            again: Mutex::default(),
             flood: DefaultDirectRateLimiter::direct(Quota::per_second(flood)),
         }
     }
@@ -160,26 +202,54 @@ impl Gate {
         if !self.asks_for_passwords() {
             return Datagram::Pass(message);
         }
+        let mut again = self.again.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_repeated = again.has_seen(datagram, now);
+        drop(again);
+        if is_repeated {
+            return Datagram::Pass(message);
+        }
         let raw = Raw::read(&message);
         let authorizations: Vec<_> = raw.all("Authorization").map(|field| field.text()).collect();
         let authorizations = authorizations.iter().map(AsRef::as_ref);
         match self.check_password("INVITE", authorizations, now) {
-            Ok(()) => Datagram::Pass(message),
+            Ok(()) => {
+                let mut again = self.again.lock().unwrap_or_else(PoisonError::into_inner);
+                again.remember(datagram, now);
+                Datagram::Pass(message)
+            }
             Err(challenge) => {
-                let required = challenge
-                    .values
-                    .each_ref()
-                    .map(|value| ("WWW-Authenticate", value.as_str()));
-                turn_away(
-                    datagram,
-                    source,
-                    Refused::Unauthorised,
-                    401,
-                    "Unauthorized",
-                    &required,
-                )
+                measure::refused(Refused::Unauthorised);
+                self.challenge(datagram, source, &challenge)
             }
         }
+    }
+
+    /// 401 with both challenges, SHA-256 first; where that would be more than a stranger may get, with the one that
+    /// everybody knows.
+    fn challenge<'a>(
+        &self,
+        datagram: &'a [u8],
+        source: SocketAddr,
+        challenge: &Challenge,
+    ) -> Datagram<'a> {
+        let ceiling = if self.allow.is_empty() {
+            Ceiling::Request
+        } else {
+            Ceiling::None
+        };
+        let both = challenge
+            .values
+            .each_ref()
+            .map(|value| ("WWW-Authenticate", value.as_str()));
+        let answer = |required| Answer {
+            status: 401,
+            phrase: "Unauthorized",
+            required,
+            optional: &[],
+        };
+        reply(datagram, &answer(&both), source, ceiling)
+            .or_else(|| reply(datagram, &answer(&both[1..]), source, ceiling))
+            .map_or(Datagram::Drop, Datagram::Answer)
     }
 
     fn turn_malformed_away<'a>(

@@ -13,7 +13,6 @@ use rsipstack::sip::Header;
 use rsipstack::sip::HeadersExt as _;
 use rsipstack::sip::Request;
 use rsipstack::sip::StatusCode;
-use rsipstack::sip::Uri;
 use rsipstack::transaction::transaction::Transaction;
 use tracing::Instrument as _;
 use tracing::debug;
@@ -253,8 +252,6 @@ fn not_admitted(refusal: NotAdmitted) -> NotTaken {
 }
 
 fn leg_info(board: &Switchboard, request: &Request, negotiation: &Negotiation) -> LegInfo {
-    let user = |uri: &Uri| uri.user().unwrap_or_default().to_owned();
-    let from = request.from_header().and_then(|from| from.uri());
     let wanted = &board.shared.sip.parameters;
     let parameters: BTreeMap<String, String> = wanted
         .iter()
@@ -266,8 +263,8 @@ fn leg_info(board: &Switchboard, request: &Request, negotiation: &Negotiation) -
         external_id: message::value(request, "Call-ID")
             .unwrap_or_default()
             .to_owned(),
-        from: from.as_ref().map(user).unwrap_or_default(),
-        to: user(&request.uri),
+        from: message::user(message::value(request, "From").unwrap_or_default()),
+        to: message::number(request.uri.user().unwrap_or_default()),
         domain: request.uri.host().to_string(),
         headers: headers
             .filter(|header| !header.name().eq_ignore_ascii_case("Authorization"))

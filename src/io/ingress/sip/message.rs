@@ -45,6 +45,31 @@ pub(super) fn body_type(request: &Request) -> String {
     essence.trim().to_ascii_lowercase()
 }
 
+/// The user part of an address as it is written in From, To or a Request-URI: without the parameters that some put
+/// behind a number (RFC 4694), and with its escapes undone.
+pub(super) fn user(address: &str) -> String {
+    let address = match address.rsplit_once('<') {
+        Some((_, rest)) => rest.split('>').next().unwrap_or_default(),
+        None => address,
+    };
+    let rest = address.split_once(':').map_or(address, |(_, rest)| rest);
+    // A tel: address is nothing but a number.
+    let user = match rest.rsplit_once('@') {
+        Some((user, _)) => user,
+        None if address.starts_with("tel:") => rest,
+        None => return String::new(),
+    };
+    number(user)
+}
+
+/// The number or name in the user part of an address.
+pub(super) fn number(user: &str) -> String {
+    let decoded = percent_encoding::percent_decode_str(user).decode_utf8_lossy();
+    let number = decoded.split(';').next().unwrap_or_default();
+    // A password in an address is nobody's number.
+    number.split(':').next().unwrap_or_default().to_owned()
+}
+
 /// The parts of a Contact field that route a request: `<sip:…>` or a bare address.
 pub(super) fn contact_uri(request: &Request) -> Option<rsipstack::sip::Uri> {
     let text = value(request, "Contact")?;
@@ -53,4 +78,27 @@ pub(super) fn contact_uri(request: &Request) -> Option<rsipstack::sip::Uri> {
         None => text.split(';').next()?,
     };
     rsipstack::sip::Uri::try_from(address.trim()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_user_of_an_address_is_its_number_and_nothing_else() {
+        for (address, user_part) in [
+            (
+                "\"A < B\" <sip:+15551234;npdi=yes@carrier.example;user=phone>;tag=1",
+                "+15551234",
+            ),
+            ("sip:1000@10.0.0.1:5060", "1000"),
+            ("<sip:alice%40corp@host>", "alice@corp"),
+            ("<sip:host>;tag=1", ""),
+            ("tel:+15551234;phone-context=x", "+15551234"),
+            ("<sip:bob:secret@host>", "bob"),
+            ("", ""),
+        ] {
+            assert_eq!(user(address), user_part, "{address}");
+        }
+    }
 }
