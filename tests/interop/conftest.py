@@ -153,5 +153,8 @@ def pytest_runtest_makereport(item, call):
     """Adds the logs of the programs that a failed test has used."""
     report = yield
     if report.failed:
-        report.sections += [(f"the end of {process.log.name}", process.tail()) for process in RUNNING]
+        # What has ended well has nothing to tell.
+        report.sections += [
+            (f"the end of {process.log.name}", process.tail()) for process in RUNNING if process.child.poll() != 0
+        ]
     return report

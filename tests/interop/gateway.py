@@ -14,13 +14,16 @@ PATIENCE = 10
 RTP_PORTS = itertools.count(20000, 800)
 """Each gateway's own, below the kernel's ephemeral range."""
 
+LOG = "info,rsipstack=warn,tandem=debug"
+"""What goes into a gateway's log."""
+
 CONFIG = """
 [http]
 listen = "127.0.0.1:{http}"
 [admin]
 listen = "127.0.0.1:{admin}"
 [log]
-filter = "info,tandem=debug"
+filter = "{log}"
 redact_numbers = false
 [limits]
 calls_per_second = 1000
@@ -114,7 +117,7 @@ def has_ipv6():
 class Gateway:
     """`tandem serve` with a SIP listener on one port (UDP and TCP), ready for calls."""
 
-    def __init__(self, start, folder, name, agent, sip="", rtp="", more="", tls=None, **environment):
+    def __init__(self, start, folder, name, agent, sip="", rtp="", more="", tls=None, log=LOG, **environment):
         """`agent` is the body of its agent's section. `tls` is (certificate, key); the port is `tls_port`."""
         self.sip, self.tls_port, self.http, self.admin = free_ports(4)
         listen = [f"udp:127.0.0.1:{self.sip}", f"tcp:127.0.0.1:{self.sip}"]
@@ -134,6 +137,7 @@ class Gateway:
             listen=", ".join(f'"{each}"' for each in listen),
             sip=sip,
             agent=agent,
+            log=log,
             more=more,
         )
         config.write_text(text)

@@ -52,6 +52,6 @@ install
 status=0
 INTEROP_BIN=$bin INTEROP_OUT=$out PYTHONPYCACHEPREFIX=$out/pycache \
   timeout --signal=INT --kill-after=20 600 \
-  "$venv/bin/python" -m pytest -q -rs -p no:cacheprovider --durations=5 --durations-min=2 "$@" "$here" || status=$?
+  "$venv/bin/python" -m pytest -q -rfEs -p no:cacheprovider --durations=5 --durations-min=2 "$@" "$here" || status=$?
 if [ "$status" = 124 ]; then echo "interop: not done within 600 s" >&2; fi
 exit "$status"

@@ -121,37 +121,37 @@ class Scenario:
 
     # ----------------------------------------------------------------------------------------------- what is received
 
-    def receive(self, what, *, optional=False, patience=PATIENCE, auth=False, headers=None, without=(), body=(), save=None):
-        """A response by its code (or a regular expression of codes) or a request by its method; else the scenario fails.
+    def receive(
+        self, what, *, optional=False, patience=PATIENCE, auth=False, dialog=False, headers=None, body=(), save=None
+    ):
+        """A response by its code or a request by its method; else the scenario fails. With `dialog`, its Contact and its
+        routes are where requests go from now on.
 
-        `headers` are regular expressions by name, `body` those that the body must match; what is in `without` must not
-        match it. `save` keeps a header's value, as `[$name]`.
+        `headers` are regular expressions by name, `body` those that the body must match. `save` keeps a header's value,
+        as `[$name]`.
         """
-        is_response = str(what)[0].isdigit()
-        attributes = f'{"response" if is_response else "request"}="{what}"'
-        if isinstance(what, str) and is_response:
-            attributes += ' regexp_match="true"'
+        attributes = f'{"response" if isinstance(what, int) else "request"}="{what}"'
         if optional:
             attributes += ' optional="true"'
         else:
             attributes += f' timeout="{round(patience * 1000)}"'
         if auth:
             attributes += ' auth="true"'
-        if isinstance(what, int) and 180 <= what < 300:
-            # The Contact is where requests go from now on.
+        if dialog:
             attributes += ' rrs="true"'
-        actions = [self._check(expression, f'search_in="hdr" header="{name}:"') for name, expression in (headers or {}).items()]
+        actions = [
+            self._check(expression, f'search_in="hdr" header="{name}:"') for name, expression in (headers or {}).items()
+        ]
         actions += [self._check(expression, 'search_in="body"') for expression in body]
-        actions += [self._check(expression, 'search_in="body"', "check_it_inverse") for expression in without]
         for name, header in (save or {}).items():
             actions.append(self._check(r"[^ ].*", f'search_in="hdr" header="{header}:"', name=name))
         inside = f"<action>{''.join(actions)}</action>" if actions else ""
         self.steps.append(f"<recv {attributes}>{inside}</recv>")
 
-    def _check(self, expression, where, check="check_it", name=None):
+    def _check(self, expression, where, name=None):
         name = name or f"check{len(self.variables)}"
         self.variables.append(name)
-        return f'<ereg regexp="{html.escape(expression)}" {where} {check}="true" assign_to="{name}"/>'
+        return f'<ereg regexp="{html.escape(expression)}" {where} check_it="true" assign_to="{name}"/>'
 
     def provisional(self):
         """What may come before an answer, and is of no interest here."""
@@ -161,7 +161,7 @@ class Scenario:
     def answered(self, **expected):
         """A final 200 to the INVITE, which makes a dialog."""
         self.provisional()
-        self.receive(200, **expected)
+        self.receive(200, dialog=True, **expected)
         self.in_dialog = True
 
     def refused(self, code, **expected):

@@ -26,7 +26,7 @@ from tone_agent import ToneAgent
 need("baresip", "baresip-core")
 need("openssl", "openssl")
 
-CALL = 7
+CALL = 8
 """Seconds of a call: the greeting, the caller's tone, the agent's answer."""
 SILENCE, SPOKEN = 2.5, 0.8
 """What the caller says: so many seconds of nothing, then of a tone."""
@@ -35,6 +35,7 @@ RTP_PORTS = 100
 
 CONFIG = """
 poll_method epoll
+net_interface 127.0.0.1
 sip_listen 127.0.0.1:{sip}
 audio_source aufile,{said}
 audio_player aubridge,nobody
@@ -248,7 +249,9 @@ def test_keys_arrive_once_each_and_in_order(codec, start, tmp_path, phones, gate
 def test_nothing_is_left_of_all_these_calls(phones, gateway):
     concurrent.futures.wait(phones.values())
     until(lambda: not gateway.alive(), f"nothing is alive: {gateway.alive()}")
-    assert gateway.total("tandem_calls_total", 'end_reason="caller_hung_up"') == gateway.total("tandem_calls_total")
+    calls = gateway.total("tandem_calls_total")
+    assert calls >= len(phones)
+    assert gateway.total("tandem_calls_total", 'end_reason="caller_hung_up"') == calls
     assert gateway.total("tandem_caller_audio_unheard_seconds_total") == 0
 
 

@@ -19,6 +19,7 @@ from gateway import has_ipv6
 from gateway import options
 from gateway import until
 from google_agent import GREETING
+from google_agent import SECONDS
 from sipp import Scenario
 from sipp import play
 from sipp import sdp
@@ -161,8 +162,7 @@ def _plain_call(call):
 def test_audio_goes_both_ways(played, agent, user):
     # sipp sends back every packet, so what the agent hears first is its own greeting.
     heard = agent.heard(user)
-    assert heard and heard[0][0] == GREETING, heard
-    assert heard[0][1] == pytest.approx(1.5, abs=0.2)
+    assert sum(seconds for tone, seconds in heard if tone == GREETING) == pytest.approx(SECONDS[GREETING], abs=0.2), heard
 
 
 def _call_with_speech(call, *headers, **options):
@@ -260,7 +260,7 @@ def test_a_call_can_be_cancelled_while_it_rings(played):
 def _reliable(call):
     call.invite("Require: 100rel")
     call.receive(100, optional=True)
-    call.receive(180, headers={"Require": "100rel"}, save={"rseq": "RSeq"})
+    call.receive(180, dialog=True, headers={"Require": "100rel"}, save={"rseq": "RSeq"})
     call.in_dialog = True
     call.ask("PRACK", 200, "RAck: [$rseq] 1 INVITE")
     call.provisional()
@@ -322,8 +322,7 @@ def _with_wrong_password(call):
     call.ack_refusal()
     call.invite("[authentication username=desk password=wrong]")
     call.receive(100, optional=True)
-    # A new challenge lets a person type again; a flat refusal is as good.
-    call.refused("40[13]")
+    call.refused(401)
 
 
 @scenario(_with_password, gateway="closed_gateway")
@@ -334,8 +333,6 @@ def test_the_right_password_lets_a_call_in(played, agent, user):
 @scenario(_with_wrong_password, gateway="closed_gateway")
 def test_the_wrong_password_does_not(played, agent, user):
     assert agent.inputs(user) == []
-    finals = [message.split("\n")[0] for message in played.received() if not message.startswith("SIP/2.0 100")]
-    assert finals[0].startswith("SIP/2.0 401") and finals[1].split()[1] in ("401", "403")
 
 
 # --------------------------------------------------------------------------------------------------- within a call
@@ -590,7 +587,7 @@ def test_nothing_is_left_of_all_these_calls(all_played, open_gateway, closed_gat
 def test_a_thousand_calls_at_fifty_a_second_do_not_fail(start_for_module, tmp_path_factory, all_played):
     concurrent.futures.wait(all_played.values())
     folder = tmp_path_factory.mktemp("load")
-    gateway = Gateway(start_for_module, folder, "gateway-sipp-load", LOCAL_ECHO)
+    gateway = Gateway(start_for_module, folder, "gateway-sipp-load", LOCAL_ECHO, log="warn")
     call = Scenario(user="load")
     call.call()
     call.pause(0.5)
@@ -611,4 +608,3 @@ def test_a_thousand_calls_at_fifty_a_second_do_not_fail(start_for_module, tmp_pa
     assert gateway.total("tandem_calls_total", 'ingress="sip"') == LOAD_CALLS
     assert gateway.total("tandem_calls_total", 'end_reason="caller_hung_up"') == LOAD_CALLS
     assert gateway.total("tandem_calls_refused_total") == 0
-    print(f"tick lateness: {gateway.metrics('tandem_tick_lateness_seconds')}")
