@@ -583,7 +583,7 @@ proptest! {
         }
         let text = String::from_utf8_lossy(&message);
         let now = Instant::now();
-        let mut authenticator = digest::Authenticator::new("r", [], [0; 32], digest::NONCE_LIFE, 4, now);
+        let mut authenticator = digest::Authenticator::new("r", digest::Algorithm::ALL.to_vec(), [], [0; 32], digest::NONCE_LIFE, 4, now);
         assert!(authenticator.check("INVITE", text.lines(), now).is_err());
         info_dtmf::digit("application/dtmf-relay", &message);
     }

@@ -9,6 +9,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::DigestAlgorithm;
 use super::Rtp;
 use super::Secret;
 use super::SecretSource;
@@ -136,6 +137,8 @@ fn tls_file(section: &mut Section<'_>, key: &'static str, is_needed: bool) -> Op
 
 fn auth(mut section: Section<'_>, environment: &Environment) -> SipAuth {
     let realm = section.parsed("realm", quotable);
+    let default = SipAuth::default();
+    let algorithms = choices(&mut section, "algorithms", &DigestAlgorithm::WORDS);
     let mut names = BTreeSet::new();
     let users = section.tables("users", |mut user| {
         let origin = user.origin("username");
@@ -157,7 +160,8 @@ fn auth(mut section: Section<'_>, environment: &Environment) -> SipAuth {
     });
     section.finish();
     SipAuth {
-        realm: realm.unwrap_or_else(|| SipAuth::default().realm),
+        realm: realm.unwrap_or(default.realm),
+        algorithms: algorithms.unwrap_or(default.algorithms),
         users,
     }
 }
@@ -289,26 +293,36 @@ fn ports(text: &str) -> Result<RangeInclusive<u16>, String> {
 }
 
 fn codecs(section: &mut Section<'_>) -> Option<Vec<Codec>> {
-    let origin = section.origin("codecs");
-    let codecs = section.parsed_list("codecs", |text| {
-        Codec::ALL
-            .into_iter()
-            .find(|codec| codec.encoding_name().eq_ignore_ascii_case(text))
+    let words = Codec::ALL.map(|codec| (codec.encoding_name().to_ascii_lowercase(), codec));
+    choices(section, "codecs", &words)
+}
+
+/// A list of words, each of which stands for something: one at least, none twice, written in any case.
+fn choices<T: Copy + PartialEq>(
+    section: &mut Section<'_>,
+    key: &'static str,
+    words: &[(impl AsRef<str>, T)],
+) -> Option<Vec<T>> {
+    let origin = section.origin(key);
+    let chosen = section.parsed_list(key, |text| {
+        words
+            .iter()
+            .find(|(word, _)| word.as_ref().eq_ignore_ascii_case(text))
+            .map(|(_, meaning)| *meaning)
             .ok_or_else(|| {
-                let words = Codec::ALL.map(|codec| codec.encoding_name().to_ascii_lowercase());
-                format!("{text:?} is none of {}", list(words.iter()))
+                let words = words.iter().map(|(word, _)| word.as_ref());
+                format!("{text:?} is none of {}", list(words))
             })
     })?;
-    if codecs.is_empty() {
-        section.tell(&origin, "codecs", "must have one at least");
+    if chosen.is_empty() {
+        section.tell(&origin, key, "must have one at least");
     }
-    for (position, codec) in codecs.iter().enumerate() {
-        if codecs[..position].contains(codec) {
-            let word = codec.encoding_name().to_ascii_lowercase();
-            section.tell(&origin, "codecs", format!("{word} is there twice"));
+    for (word, meaning) in words {
+        if chosen.iter().filter(|chosen| *chosen == meaning).count() > 1 {
+            section.tell(&origin, key, format!("{} is there twice", word.as_ref()));
         }
     }
-    Some(codecs)
+    Some(chosen)
 }
 
 /// `headers` of a route.

@@ -22,6 +22,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use self::sip::DigestAlgorithm;
 pub use self::sip::Rtp;
 pub use self::sip::SecretSource;
 pub use self::sip::Sip;

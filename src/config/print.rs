@@ -9,6 +9,7 @@ use super::Agent;
 use super::AgentKind;
 use super::BargeIn;
 use super::Config;
+use super::DigestAlgorithm;
 use super::Greeting;
 use super::Route;
 use super::Rtp;
@@ -90,6 +91,11 @@ fn sip(f: &mut Formatter<'_>, sip: &Sip) -> std::fmt::Result {
 
     writeln!(f, "\n[sip.auth]")?;
     writeln!(f, "realm = {}", quoted(&sip.auth.realm))?;
+    let algorithms = sip.auth.algorithms.iter();
+    let algorithms: Vec<&str> = algorithms
+        .map(|algorithm| word_of(&DigestAlgorithm::WORDS, *algorithm))
+        .collect();
+    writeln!(f, "algorithms = {}", quoted_list(&algorithms))?;
     for user in &sip.auth.users {
         writeln!(f, "\n[[sip.auth.users]]")?;
         writeln!(f, "username = {}", quoted(&user.username))?;
@@ -215,9 +221,13 @@ fn time(duration: Duration) -> String {
 }
 
 fn word<T: Copy + PartialEq>(words: &[(&'static str, T)], value: T) -> String {
+    quoted(&word_of(words, value))
+}
+
+fn word_of<T: Copy + PartialEq>(words: &[(&'static str, T)], value: T) -> &'static str {
     let (word, _) = words
         .iter()
         .find(|(_, candidate)| *candidate == value)
         .expect("every variant has its word");
-    quoted(&word)
+    word
 }

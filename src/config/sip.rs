@@ -128,6 +128,8 @@ impl SipTransport {
 pub struct SipAuth {
     /// What callers are told that the password is for. Default `tandem`.
     pub realm: String,
+    /// How passwords are proven, the preferred first; at least one, none twice. Default: MD5, then SHA-256.
+    pub algorithms: Vec<DigestAlgorithm>,
     /// Who may call; empty: no password is asked for.
     pub users: Vec<SipUser>,
 }
@@ -136,9 +138,24 @@ impl Default for SipAuth {
     fn default() -> Self {
         Self {
             realm: "tandem".to_owned(),
+            algorithms: vec![DigestAlgorithm::Md5, DigestAlgorithm::Sha256],
             users: Vec::new(),
         }
     }
+}
+
+/// One of `sip.auth.algorithms` (RFC 8760).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DigestAlgorithm {
+    /// What everybody knows.
+    Md5,
+    /// What is still trusted.
+    Sha256,
+}
+
+impl DigestAlgorithm {
+    /// The words of the configuration.
+    pub const WORDS: [(&'static str, Self); 2] = [("md5", Self::Md5), ("sha-256", Self::Sha256)];
 }
 
 /// One of `sip.auth.users`.

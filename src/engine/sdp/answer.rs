@@ -59,6 +59,9 @@ pub fn answer(local: &Local, offer: &Description) -> Result<Answer, Refusal> {
     }
 }
 
+/// The clock of telephone-events beside the codecs of the telephone.
+const TELEPHONE_CLOCK: u32 = 8_000;
+
 /// Answers one audio line.
 fn take(local: &Local, offer: &Description, media: &Media) -> Result<(Media, Agreement), Refusal> {
     let offered = Stream::new(offer, media);
@@ -68,7 +71,13 @@ fn take(local: &Local, offer: &Description, media: &Media) -> Result<(Media, Agr
     let remote = offered.remote(local.address)?;
 
     let clock_rate = codec.clock_rate();
-    let telephone_event = find(&offered, FormatKind::TelephoneEvent(clock_rate));
+    // At the codec's clock, as RFC 4733 §2.1 has it; else at the telephone's, for some softphones offer nothing else beside
+    // Opus. We only receive them, and a key is a key at any clock.
+    let event_at_clock = [clock_rate, TELEPHONE_CLOCK].into_iter().find_map(|clock| {
+        let number = find(&offered, FormatKind::TelephoneEvent(clock))?;
+        Some((clock, number))
+    });
+    let telephone_event = event_at_clock.map(|(_, number)| number);
     let rtcp_mux = offered.rtcp_mux()
         && payload::can_share_a_port(number)
         && telephone_event.is_none_or(payload::can_share_a_port);
@@ -77,7 +86,6 @@ fn take(local: &Local, offer: &Description, media: &Media) -> Result<(Media, Agr
     direction.send &= remote.rtp.is_some();
     let packet_time = offered.packet_time(local.packet_time);
 
-    let event_at_clock = telephone_event.map(|number| (clock_rate, number));
     let line = Line {
         protocol: &media.protocol,
         codecs: &[(codec, number)],

@@ -115,6 +115,8 @@ impl Refused {
 
 /// Who may come in, and which of their nonces are in use.
 pub struct Authenticator {
+    /// Those that are asked for, the preferred first.
+    algorithms: Vec<Algorithm>,
     realm: String,
     users: HashMap<String, Keys>,
     /// For users we do not know: nobody knows a password that fits.
@@ -193,9 +195,11 @@ impl Counts {
 impl Authenticator {
     /// An authenticator for `users` (names and passwords). The secret is random and of this process alone.
     ///
-    /// A realm with quotes or control characters would break the challenge: those are left out.
+    /// `algorithms` are asked for, the preferred first; the others are not taken. A realm with quotes or control
+    /// characters would break the challenge: those are left out.
     pub fn new(
         realm: &str,
+        algorithms: Vec<Algorithm>,
         users: impl IntoIterator<Item = (String, String)>,
         secret: [u8; 32],
         life: Duration,
@@ -211,6 +215,7 @@ impl Authenticator {
         Self {
             users: users.into_iter().map(keys).collect(),
             nobody: Keys::new("", &realm, &hex(&secret)),
+            algorithms,
             realm,
             secret,
             epoch: now,
@@ -222,16 +227,17 @@ impl Authenticator {
     }
 
     /// The values of the WWW-Authenticate headers, one for each algorithm, the preferred first (RFC 8760 §2.4).
-    pub fn challenges(&self, stale: bool, salt: u64, now: Instant) -> [String; 2] {
+    pub fn challenges(&self, stale: bool, salt: u64, now: Instant) -> Vec<String> {
         let nonce = self.nonce(salt, now);
         let stale = if stale { ", stale=true" } else { "" };
-        Algorithm::ALL.map(|algorithm| {
+        let challenge = |algorithm: &Algorithm| {
             format!(
                 "Digest realm=\"{}\", nonce=\"{nonce}\", algorithm={}, qop=\"auth\"{stale}",
                 self.realm,
                 algorithm.name()
             )
-        })
+        };
+        self.algorithms.iter().map(challenge).collect()
     }
 
     /// Checks a request with this method by the values of its Authorization headers, and names its user.
@@ -263,6 +269,9 @@ impl Authenticator {
         credentials: &Credentials<'_>,
         now: Instant,
     ) -> Result<String, Refused> {
+        if !self.algorithms.contains(&credentials.algorithm) {
+            return Err(Refused::Unsupported);
+        }
         let user = self.users.get(&credentials.username);
         let keys = user.unwrap_or(&self.nobody);
         let expected = credentials.expected(method, keys.of(credentials.algorithm));
@@ -578,12 +587,15 @@ mod tests {
     }
 
     #[test]
-    fn a_challenge_offers_the_better_algorithm_first() {
+    fn a_challenge_offers_the_preferred_algorithm_first() {
         let (authenticator, now) = alices(8);
-        let [first, second] = authenticator.challenges(true, 7, now);
+        let challenges = authenticator.challenges(true, 7, now);
+        let [first, second] = &challenges[..] else {
+            panic!("one for each algorithm");
+        };
         let nonce = nonce_of(&authenticator, 7, now);
         assert_eq!(
-            first,
+            *first,
             format!(
                 "Digest realm=\"{REALM}\", nonce=\"{nonce}\", algorithm=SHA-256, qop=\"auth\", stale=true"
             )
@@ -665,7 +677,15 @@ mod tests {
     #[test]
     fn a_nonce_that_is_not_ours_or_was_altered_is_stale() {
         let (mut authenticator, now) = alices(8);
-        let other = Authenticator::new(REALM, users(), [9; 32], LIFE, 8, now);
+        let other = Authenticator::new(
+            REALM,
+            Algorithm::ALL.to_vec(),
+            users(),
+            [9; 32],
+            LIFE,
+            8,
+            now,
+        );
         let foreign = nonce_of(&other, 1, now);
         let mut altered = nonce_of(&authenticator, 1, now);
         altered.replace_range(0..1, "_");
@@ -843,7 +863,15 @@ mod tests {
     fn alices(capacity: usize) -> (Authenticator, Instant) {
         let now = Instant::now();
         (
-            Authenticator::new(REALM, users(), [1; 32], LIFE, capacity, now),
+            Authenticator::new(
+                REALM,
+                Algorithm::ALL.to_vec(),
+                users(),
+                [1; 32],
+                LIFE,
+                capacity,
+                now,
+            ),
             now,
         )
     }

@@ -102,7 +102,7 @@ pub(super) enum Datagram<'a> {
 /// A password is asked for.
 pub(super) struct Challenge {
     /// The values of WWW-Authenticate.
-    pub(super) values: [String; 2],
+    pub(super) values: Vec<String>,
 }
 
 impl Gate {
@@ -115,8 +115,19 @@ impl Gate {
             .collect();
         let passwords = (!users.is_empty()).then(|| {
             let secret = rand::random();
-            let gate =
-                digest::Authenticator::new(&sip.auth.realm, users, secret, NONCE_LIFE, NONCES, now);
+            let algorithms = sip.auth.algorithms.iter().map(|algorithm| match algorithm {
+                config::DigestAlgorithm::Md5 => digest::Algorithm::Md5,
+                config::DigestAlgorithm::Sha256 => digest::Algorithm::Sha256,
+            });
+            let gate = digest::Authenticator::new(
+                &sip.auth.realm,
+                algorithms.collect(),
+                users,
+                secret,
+                NONCE_LIFE,
+                NONCES,
+                now,
+            );
             Mutex::new(gate)
         });
         let flood = calls_per_second
@@ -224,8 +235,7 @@ impl Gate {
         }
     }
 
-    /// 401 with both challenges, SHA-256 first; where that would be more than a stranger may get, with the one that
-    /// everybody knows.
+    /// 401 with every challenge; where that would be more than a stranger may get, with the first alone.
     fn challenge<'a>(
         &self,
         datagram: &'a [u8],
@@ -237,18 +247,19 @@ impl Gate {
         } else {
             Ceiling::None
         };
-        let both = challenge
+        let all: Vec<(&str, &str)> = challenge
             .values
-            .each_ref()
-            .map(|value| ("WWW-Authenticate", value.as_str()));
+            .iter()
+            .map(|value| ("WWW-Authenticate", value.as_str()))
+            .collect();
         let answer = |required| Answer {
             status: 401,
             phrase: "Unauthorized",
             required,
             optional: &[],
         };
-        reply(datagram, &answer(&both), source, ceiling)
-            .or_else(|| reply(datagram, &answer(&both[1..]), source, ceiling))
+        reply(datagram, &answer(&all), source, ceiling)
+            .or_else(|| reply(datagram, &answer(&all[..1]), source, ceiling))
             .map_or(Datagram::Drop, Datagram::Answer)
     }
 

@@ -5,6 +5,7 @@
 //! they are answered here.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rsipstack::dialog::dialog::Dialog;
 use rsipstack::dialog::invite_dialog::InviteDialog;
@@ -124,7 +125,7 @@ async fn in_dialog(board: &Switchboard, mut transaction: Transaction) {
         return;
     }
     let method = transaction.original.method;
-    let is_confirmed = dialog.state().is_confirmed();
+    let is_confirmed = is_confirmed(&dialog).await;
     match method {
         Method::PRack => prack(board, &dialog, &mut transaction).await,
         Method::Bye => by_the_stack(dialog, transaction).await,
@@ -156,6 +157,20 @@ async fn in_dialog(board: &Switchboard, mut transaction: Transaction) {
         }
         _ => not_served(&mut transaction).await,
     }
+}
+
+/// Whether the ACK is here. It is taken in another task than what comes right behind it, so a dialog that waits for it is
+/// given a moment.
+async fn is_confirmed(dialog: &InviteDialog) -> bool {
+    const MOMENT: Duration = Duration::from_millis(10);
+    const MOMENTS: usize = 20;
+    for _ in 0..MOMENTS {
+        if !dialog.state().waiting_ack() {
+            break;
+        }
+        tokio::time::sleep(MOMENT).await;
+    }
+    dialog.state().is_confirmed()
 }
 
 fn has_offer(transaction: &Transaction) -> bool {
