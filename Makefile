@@ -10,7 +10,7 @@ SHELL := /bin/bash
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 BIN := $(TARGET)/debug
 
-# A C compiler for the crates that build C; libopus for WebRTC; PocketSphinx and its English model are the embedded
+# A C compiler for the crates that build C; libopus for the codec of that name; PocketSphinx and its English model are the embedded
 # agent's ear, flite is its voice and the callers' in the demo and the tests.
 PACKAGES := gcc libc6-dev pkg-config libopus-dev libpocketsphinx-dev pocketsphinx-en-us flite
 
@@ -27,8 +27,11 @@ demo: build
 	@loadtest/demo.sh $(BIN) $(DEMO_HTTP) $(DEMO_ADMIN) $(DEMO_SIP) $(TARGET)/demo
 
 run: build
+	@echo "SIP:      sip:demo@127.0.0.1:5060, by UDP or TCP    (set sip.listen and sip.allow to be reached from outside)"
 	@echo "Twilio:   POST http://127.0.0.1:8080/twilio/voice   (set http.public_url to be reached from outside)"
-	@echo "Call it:  $(BIN)/tandem-load call ws://127.0.0.1:8080/twilio/media --admin http://127.0.0.1:9090 --say FILE.wav"
+	@echo "Call it:  a softphone on this machine, or"
+	@echo "          $(BIN)/tandem-load call sip:demo@127.0.0.1:5060 --admin http://127.0.0.1:9090 --say FILE.wav"
+	@echo "          $(BIN)/tandem-load call ws://127.0.0.1:8080/twilio/media --admin http://127.0.0.1:9090 --say FILE.wav"
 	@echo "Watch it: http://127.0.0.1:9090/v1/calls  http://127.0.0.1:9090/metrics"
 	@$(BIN)/tandem serve
 
