@@ -7,6 +7,7 @@ use std::time::Duration;
 use tandem::config::AgentKind;
 use tandem::config::BargeIn;
 use tandem::config::Config;
+use tandem::config::DigestAlgorithm;
 use tandem::config::Greeting;
 use tandem::config::Rtp;
 use tandem::config::Secret;
@@ -408,6 +409,7 @@ fn everything_about_sip_is_read() {
         connections = 5
         [sip.auth]
         realm = "pbx.example.com"
+        algorithms = ["SHA-256"]
         users = [
             {{ username = "pbx", password_env = "PBX_PASSWORD" }},
             {{ username = "trunk@example.com", password_file = '{password}' }},
@@ -479,6 +481,7 @@ fn everything_about_sip_is_read() {
                 .to_vec(),
             auth: SipAuth {
                 realm: "pbx.example.com".to_owned(),
+                algorithms: vec![DigestAlgorithm::Sha256],
                 users: vec![
                     SipUser {
                         username: "pbx".to_owned(),

@@ -241,7 +241,8 @@ impl Calls {
                         transfer_to: None,
                     }
                 });
-            if let Some(number) = transfer_to
+            // A leg that transfers by itself needs nobody to ask afterwards.
+            if let Some(number) = transfer_to.filter(|_| !info.traits.transfers)
                 && !calls.table().transfers.add(info.external_id, number)
             {
                 tracing::warn!("the agent asks for a transfer to what is no telephone number");

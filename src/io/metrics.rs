@@ -51,6 +51,8 @@ const UNHEARD: &str = "tandem_caller_audio_unheard_seconds_total";
 const DROPPED: &str = "tandem_audio_dropped_seconds_total";
 const DIGITS: &str = "tandem_dtmf_digits_total";
 const TICK_LATENESS: &str = "tandem_tick_lateness_seconds";
+/// Interarrival jitter of a call's packets, of whichever ingress.
+pub const RTP_JITTER: &str = "tandem_rtp_jitter_seconds";
 const OBJECTS: &str = "tandem_objects_alive";
 const BUILD_INFO: &str = "tandem_build_info";
 
@@ -164,7 +166,7 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
     for name in [TURN_LATENCY, FIRST_AUDIO, CALL_SETUP] {
         builder = builder.set_buckets_for_metric(Matcher::Full(name.to_owned()), &DELAYS)?;
     }
-    for name in [BARGE_IN, TICK_LATENESS] {
+    for name in [BARGE_IN, TICK_LATENESS, RTP_JITTER] {
         builder = builder.set_buckets_for_metric(Matcher::Full(name.to_owned()), &TICKS)?;
     }
     for name in [STREAM, CALL_DURATION] {

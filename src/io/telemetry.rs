@@ -31,15 +31,17 @@ impl FilterHandle {
     }
 }
 
-/// Reads a filter. The SIP stack writes every message whole at `info`, passwords' digests and numbers included, so that
-/// level must be asked for by its name.
+/// Reads a filter. Some libraries must be asked for by name: the SIP stack writes every message whole at `info`, passwords'
+/// digests and numbers included, and DTLS warns of what is as it should be.
 fn parse(filter: &str) -> Result<EnvFilter, ParseError> {
-    const STACK: &str = "rsipstack";
-    if filter.contains(STACK) {
-        EnvFilter::try_new(filter)
-    } else {
-        EnvFilter::try_new(format!("{filter},{STACK}=warn"))
+    const QUIET: [(&str, &str); 2] = [("rsipstack", "warn"), ("rtc_dtls", "error")];
+    let mut filter = filter.to_owned();
+    for (library, level) in QUIET {
+        if !filter.contains(library) {
+            filter = format!("{filter},{library}={level}");
+        }
     }
+    EnvFilter::try_new(filter)
 }
 
 /// Starts logging to standard error.

@@ -9,26 +9,38 @@ const CAPACITY: usize = 1_024;
 /// The longest number that is dialled (E.164: 15 digits).
 const LONGEST_NUMBER: usize = 15;
 
+/// The longest address; longer ones are nobody's.
+const LONGEST_ADDRESS: usize = 256;
+
 /// Transfers that wait to be asked for.
 #[derive(Debug, Default)]
 pub struct Transfers(VecDeque<(String, String)>);
 
 impl Transfers {
-    /// Remembers that the caller of `external_id` is to be connected to `number`; `false` if that is no number in E.164:
-    /// what an agent says must not end up as anything else on a telephone line.
+    /// Remembers that the caller of `external_id` is to be connected to `number`; `false` if that is neither a number in
+    /// E.164 nor a `sip:` address: what an agent says must not end up as anything else on a telephone line.
     #[must_use]
     pub fn add(&mut self, external_id: String, number: String) -> bool {
         let digits = number.strip_prefix('+').unwrap_or(&number);
         let is_number = !digits.is_empty()
             && digits.len() <= LONGEST_NUMBER
             && digits.bytes().all(|b| b.is_ascii_digit());
-        if is_number {
+        let is_address = number.len() <= LONGEST_ADDRESS
+            && number.strip_prefix("sip:").is_some_and(|rest| {
+                rest.bytes()
+                    .all(|b| b.is_ascii_graphic() && !b"<>\"'".contains(&b))
+                    && rest
+                        .split_once('@')
+                        .is_some_and(|(user, host)| !user.is_empty() && !host.is_empty())
+            });
+        let is_dialled = is_number || is_address;
+        if is_dialled {
             if self.0.len() == CAPACITY {
                 self.0.pop_front();
             }
             self.0.push_back((external_id, number));
         }
-        is_number
+        is_dialled
     }
 
     /// Where the caller of `external_id` goes, once.
@@ -52,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn only_telephone_numbers_are_dialled() {
+    fn only_telephone_numbers_and_addresses_are_dialled() {
         let mut transfers = Transfers::default();
         for number in [
             "",
@@ -60,11 +72,14 @@ mod tests {
             "911;x=1",
             "</Dial>",
             "+1234567890123456",
-            "sip:me@here",
+            "sip:me",
+            "sip:me@here><Say>",
+            "sips:me@here",
         ] {
             assert!(!transfers.add("CA1".into(), number.into()), "{number}");
         }
         assert_eq!(transfers.take("CA1"), None);
+        assert!(transfers.add("CA1".into(), "sip:people@pbx.example.com".into()));
     }
 
     #[test]

@@ -38,7 +38,7 @@ NO_ACK = 32
 """Seconds after which an unconfirmed call is given up: 64 times T1 (RFC 3261, 13.3.1.4)."""
 SHORTEST_TIMER = 10
 """The session timer's lower limit in these tests, in seconds; 90 in the world."""
-PASSWORD = "correct horse"
+PASSWORD = "correct-horse"
 LOAD_CALLS, LOAD_RATE = 1000, 50
 
 SIP = f"""
@@ -308,7 +308,7 @@ def _with_password(call):
     call.receive(100, optional=True)
     call.receive(401, auth=True)
     call.ack_refusal()
-    call.invite("[authentication username=desk password=correct horse]")
+    call.invite("[authentication username=desk password=correct-horse]")
     call.answered()
     call.ack()
     call.pause(0.3)

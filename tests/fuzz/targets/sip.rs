@@ -50,7 +50,7 @@ fuzz_target!(|message: &[u8]| {
     let text = String::from_utf8_lossy(message);
     let now = Instant::now();
     let users = [("alice".to_owned(), "secret".to_owned())];
-    let mut authenticator = digest::Authenticator::new("r", users, [0; 32], digest::NONCE_LIFE, 4, now);
+    let mut authenticator = digest::Authenticator::new("r", digest::Algorithm::ALL.to_vec(), users, [0; 32], digest::NONCE_LIFE, 4, now);
     assert!(authenticator.check("INVITE", text.lines(), now).is_err());
     info_dtmf::digit("application/dtmf-relay", message);
     info_dtmf::digit("application/dtmf", message);

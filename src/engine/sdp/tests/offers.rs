@@ -192,7 +192,7 @@ a=sendrecv
 }
 
 #[test]
-fn baresip_with_keys_only_at_another_clock_gets_opus_without_keys() {
+fn baresip_with_keys_only_at_another_clock_gets_them_at_that() {
     let agreement = answers(
         &gateway(),
         "\
@@ -218,14 +218,16 @@ a=ssrc:1029384756 cname:sip:alice@example.com
 a=ptime:20
 ",
         "\
-m=audio 10000 RTP/AVP 96
+m=audio 10000 RTP/AVP 96 101
 a=rtpmap:96 opus/48000/2
 a=fmtp:96 maxplaybackrate=16000;sprop-maxcapturerate=16000;minptime=10;useinbandfec=1
+a=rtpmap:101 telephone-event/8000
+a=fmtp:101 0-15
 a=ptime:20
 a=sendrecv
 ",
     );
-    assert_eq!(agreement.telephone_event, None);
+    assert_eq!(agreement.telephone_event, Some(PayloadType::same(101)));
     assert_eq!(
         agreement.remote_rtcp,
         Some("198.51.100.60:19211".parse().unwrap())

@@ -47,6 +47,7 @@ pub(super) const RETRY_AFTER_SECONDS: &str = "5";
 /// Who may come in.
 pub(super) struct Gate {
     allow: Vec<IpNet>,
+    has_registrars: bool,
     /// `None`: no password is asked for.
     passwords: Option<Mutex<digest::Authenticator>>,
     again: Mutex<Repeats>,
@@ -136,6 +137,7 @@ impl Gate {
         let flood = std::num::NonZeroU32::new(flood).unwrap_or(std::num::NonZeroU32::MIN);
         Self {
             allow: sip.allow.clone(),
+            has_registrars: !sip.register.is_empty(),
             passwords,
             again: Mutex::default(),
             flood: DefaultDirectRateLimiter::direct(Quota::per_second(flood)),
@@ -184,7 +186,9 @@ impl Gate {
         source: SocketAddr,
         now: Instant,
     ) -> Datagram<'a> {
-        if !self.allows(source.ip()) {
+        // What registrars answer is asked for: the stack drops whatever is not.
+        let is_awaited = self.has_registrars && datagram.starts_with(b"SIP/");
+        if !is_awaited && !self.allows(source.ip()) {
             return turn_away(datagram, source, Refused::NotAllowed, 403, "Forbidden", &[]);
         }
         let message = match normalise(datagram) {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use rsipstack::EndpointBuilder;
@@ -38,6 +39,10 @@ use crate::config::SipTransport;
 const RECEIVE_BUFFER_BYTES: usize = 4 * 1024 * 1024;
 /// Requests at work at once on one address. A call being set up is one, until its ACK is here.
 const TRANSACTIONS: usize = 4_096;
+/// How long a connection may be quiet: longer than a registration over it goes without being renewed.
+const IDLE: Duration = Duration::from_secs(30 * 60);
+/// Whom the machine trusts, for connections that we open by TLS (Debian's package ca-certificates).
+const TRUSTED: &str = "/etc/ssl/certs/ca-certificates.crt";
 /// How we name ourselves.
 const USER_AGENT: &str = concat!("Tandem/", env!("CARGO_PKG_VERSION"));
 
@@ -69,6 +74,11 @@ async fn open_address(
     stopped: &CancellationToken,
 ) -> anyhow::Result<Arc<Switchboard>> {
     let layer = TransportLayer::new(stopped.child_token());
+    layer.set_stream_idle_timeout(IDLE);
+    layer.set_tls_config(TlsConfig {
+        ca_certs: std::fs::read(TRUSTED).ok(),
+        ..TlsConfig::default()
+    });
     let mut ports = Vec::new();
     for listen in listens {
         let (transport, port) = add_listener(shared, &layer, *listen, stopped)
@@ -102,10 +112,7 @@ async fn open_address(
             Method::PRack,
             Method::Notify,
         ])
-        .with_transport_inspector(Box::new(ConnectionLimit {
-            shared: shared.clone(),
-            open: std::sync::atomic::AtomicUsize::new(0),
-        }))
+        .with_transport_inspector(Box::new(ConnectionLimit(shared.clone())))
         .build();
     let incoming = endpoint.incoming_transactions()?;
     let inner = endpoint.inner.clone();
@@ -137,16 +144,17 @@ async fn add_listener(
         SipTransport::Udp => {
             let socket = open_udp(listen.address)?;
             let port = socket.local_addr()?.port();
-            let gated = GatedSocket::new(socket, shared.gate.clone());
-            let connection =
-                UdpConnection::from_socket(Arc::new(gated), None, Some(stopped.child_token()))
-                    .await?;
+            let gated = Arc::new(GatedSocket::new(socket, shared.gate.clone()));
+            let token = Some(stopped.child_token());
+            let seen_as = shared.advertised(port);
+            let connection = UdpConnection::from_socket(gated, seen_as, token).await?;
             layer.add_transport(connection.into());
             Ok((Transport::Udp, port))
         }
         SipTransport::Tcp => {
             let address = free_stream_address(listen.address)?;
-            let connection = TcpListenerConnection::new(address, None).await?;
+            let seen_as = shared.advertised(address.port());
+            let connection = TcpListenerConnection::new(address, seen_as).await?;
             layer.add_transport(connection.into());
             Ok((Transport::Tcp, address.port()))
         }
@@ -161,7 +169,8 @@ async fn add_listener(
                 key: Some(read(&shared.sip.tls_key)?),
                 ..TlsConfig::default()
             };
-            let connection = TlsListenerConnection::new(address, None, config).await?;
+            let seen_as = shared.advertised(address.port());
+            let connection = TlsListenerConnection::new(address, seen_as, config).await?;
             layer.add_transport(SipConnection::TlsListener(connection));
             Ok((Transport::Tls, address.port()))
         }
@@ -198,10 +207,7 @@ fn free_stream_address(address: SocketAddr) -> anyhow::Result<SocketAddr> {
 }
 
 /// Closes connections beyond `sip.connections` as soon as they are open.
-struct ConnectionLimit {
-    shared: Arc<Shared>,
-    open: std::sync::atomic::AtomicUsize,
-}
+struct ConnectionLimit(Arc<Shared>);
 
 #[async_trait::async_trait]
 impl TransportEventInspector for ConnectionLimit {
@@ -209,14 +215,14 @@ impl TransportEventInspector for ConnectionLimit {
         use std::sync::atomic::Ordering;
         match &event {
             TransportEvent::New(connection) => {
-                let open = self.open.fetch_add(1, Ordering::Relaxed);
-                if open >= self.shared.sip.connections {
+                let open = self.0.connections.fetch_add(1, Ordering::Relaxed);
+                if open >= self.0.sip.connections {
                     measure::refused(Refused::TooManyConnections);
                     let _ = connection.close().await;
                 }
             }
             TransportEvent::Closed(_) => {
-                self.open.fetch_sub(1, Ordering::Relaxed);
+                self.0.connections.fetch_sub(1, Ordering::Relaxed);
             }
             TransportEvent::Incoming(..) => {}
         }

@@ -13,6 +13,7 @@ use metrics::gauge;
 use metrics::histogram;
 
 use super::refused::Refused;
+use crate::io::metrics::RTP_JITTER;
 
 const REFUSED: &str = "tandem_sip_refused_total";
 const REQUESTS: &str = "tandem_sip_requests_total";
@@ -22,11 +23,10 @@ const TRANSFERS: &str = "tandem_sip_transfers_total";
 const PACKETS: &str = "tandem_rtp_packets_total";
 const LOST: &str = "tandem_rtp_lost_packets_total";
 const REFUSED_PACKETS: &str = "tandem_rtp_refused_packets_total";
-const JITTER: &str = "tandem_rtp_jitter_seconds";
 
 /// The methods that are counted by name; everything else is `other`.
-const METHODS: [&str; 8] = [
-    "INVITE", "ACK", "BYE", "OPTIONS", "INFO", "UPDATE", "PRACK", "NOTIFY",
+const METHODS: [&str; 7] = [
+    "INVITE", "BYE", "OPTIONS", "INFO", "UPDATE", "PRACK", "NOTIFY",
 ];
 
 /// Declares them and touches every series, so that each is there from the first scrape on.
@@ -43,7 +43,7 @@ pub(super) fn describe() {
         "RTP packets that were not heard, by reason"
     );
     describe_histogram!(
-        JITTER,
+        RTP_JITTER,
         metrics::Unit::Seconds,
         "Interarrival jitter of callers' packets at the end of their call"
     );
@@ -146,6 +146,6 @@ pub(super) fn packets(counted: Packets) {
 /// How unsteadily a caller's packets arrived.
 pub(super) fn jitter(jitter: Duration) {
     static HANDLE: OnceLock<Histogram> = OnceLock::new();
-    let handle = HANDLE.get_or_init(|| histogram!(JITTER));
+    let handle = HANDLE.get_or_init(|| histogram!(RTP_JITTER));
     handle.record(jitter.as_secs_f64());
 }

@@ -38,7 +38,9 @@ mod socket;
 mod switchboard;
 
 use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use tokio_util::sync::CancellationToken;
 
@@ -71,9 +73,17 @@ struct Shared {
     identity: Identity,
     /// Our name in RTCP reports: random, so that it says nothing of this machine (RFC 7022).
     cname: String,
+    /// TCP and TLS connections that are open.
+    connections: AtomicUsize,
 }
 
 impl Shared {
+    /// Our address as others see it, for Via, where it is configured as one.
+    fn advertised(&self, port: u16) -> Option<SocketAddr> {
+        let address = self.sip.advertised_address.as_ref()?.parse().ok()?;
+        Some(SocketAddr::new(address, port))
+    }
+
     /// The address that goes into SDP for a peer that sees us as `seen_as`.
     fn media_address(&self, seen_as: IpAddr) -> IpAddr {
         let advertised = self
@@ -134,6 +144,7 @@ impl SipIngress {
             rtp: self.rtp,
             exchange: self.exchange,
             cname: format!("{:016x}", rand::random::<u64>()),
+            connections: AtomicUsize::new(0),
         });
         let boards = listen::open(&shared, stopped).await?;
         register::start(&boards, stopped);

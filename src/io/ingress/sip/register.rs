@@ -1,11 +1,15 @@
 //! Being an extension: REGISTER at each of `sip.register`, refreshed by what the registrar grants, tried again with
 //! patience when it does not answer, and taken back when the gateway stops.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rsipstack::dialog::authenticate::Credential;
 use rsipstack::dialog::registration::RefreshOutcome;
 use rsipstack::dialog::registration::Registration;
+use rsipstack::sip::Host;
+use rsipstack::sip::HostWithPort;
 use rsipstack::sip::Transport;
 use rsipstack::sip::Uri;
 use rsipstack::sip::typed::Contact;
@@ -15,15 +19,21 @@ use super::contact;
 use super::measure;
 use super::switchboard::Switchboard;
 use crate::config::SipRegister;
+use crate::io::ingress::Exchange;
 
 /// How long a registration is taken back for, at most, when the gateway stops.
-const GOODBYE: std::time::Duration = std::time::Duration::from_secs(1);
+const GOODBYE: Duration = Duration::from_secs(1);
 
-/// Starts to register every extension.
+/// Starts to register every extension, until the gateway drains: a PBX must not send calls that would be refused.
 pub(super) fn start(boards: &[Arc<Switchboard>], stopped: &CancellationToken) {
     let Some(first) = boards.first() else {
         return;
     };
+    let leaving = stopped.child_token();
+    tokio::spawn(watch_for_drain(
+        first.shared.exchange.clone(),
+        leaving.clone(),
+    ));
     for extension in &first.shared.sip.register {
         let Ok(registrar) = Uri::try_from(extension.registrar.as_str()) else {
             tracing::error!(
@@ -40,9 +50,18 @@ pub(super) fn start(boards: &[Arc<Switchboard>], stopped: &CancellationToken) {
             board.clone(),
             extension.clone(),
             registrar,
-            stopped.clone(),
+            leaving.clone(),
         ));
     }
+}
+
+async fn watch_for_drain(exchange: Arc<dyn Exchange>, leaving: CancellationToken) {
+    /// How soon a drain is noticed.
+    const LOOK_EVERY: Duration = Duration::from_millis(200);
+    while !exchange.is_draining() && !leaving.is_cancelled() {
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    leaving.cancel();
 }
 
 fn transport(uri: &Uri) -> Transport {
@@ -58,7 +77,7 @@ async fn keep(
     board: Arc<Switchboard>,
     extension: SipRegister,
     registrar: Uri,
-    stopped: CancellationToken,
+    leaving: CancellationToken,
 ) {
     let credential = Credential {
         username: extension.username.clone(),
@@ -67,16 +86,26 @@ async fn keep(
         auth_username: extension.auth_username.clone(),
     };
     let mut registration = Registration::new(board.endpoint.clone(), Some(credential));
-    let seen_as = board.seen_by(board.address);
-    let uri = contact::uri(&board, transport(&registrar), seen_as, &extension.username);
+    let way = find(&registrar).await;
+    let seen_as = board.seen_by(way.map_or(board.address, |address| address.ip()));
+    let transport = transport(&registrar);
+    let uri = contact::uri(&board, transport, seen_as, &extension.username);
     registration.contact = Some(Contact {
         display_name: None,
         uri,
         params: Vec::new(),
     });
+    let mut registrar = registrar;
+    if let Some(domain) = &extension.domain
+        && let Ok(host) = Host::try_from(domain.as_str())
+    {
+        // The address of record is of the domain; the way there is to the registrar.
+        registrar.host_with_port = HostWithPort { host, port: None };
+        registration.outbound_proxy = way;
+    }
     let expires = extension.expires.as_secs() as u32;
     let mut is_registered = false;
-    let kept = registration.keep_alive(registrar.clone(), expires, stopped, |outcome| {
+    let kept = registration.keep_alive(registrar.clone(), expires, leaving, |outcome| {
         let result = match &outcome {
             RefreshOutcome::Registered(_) => "ok",
             RefreshOutcome::Rejected(_) => "refused",
@@ -99,6 +128,26 @@ async fn keep(
         let _ = tokio::time::timeout(GOODBYE, goodbye).await;
         measure::registered(false);
     }
+}
+
+/// Where a registrar is; `None` if its name leads nowhere at present, and then the stack goes on asking.
+async fn find(registrar: &Uri) -> Option<SocketAddr> {
+    let host = registrar.host_with_port.host.to_string();
+    let default = if transport(registrar) == Transport::Tls {
+        5061
+    } else {
+        5060
+    };
+    let port = registrar
+        .host_with_port
+        .port
+        .as_ref()
+        .map_or(default, |port| port.value());
+    let host = host
+        .trim_start_matches('[')
+        .trim_end_matches(']')
+        .to_owned();
+    tokio::net::lookup_host((host, port)).await.ok()?.next()
 }
 
 fn tell(extension: &SipRegister, outcome: &RefreshOutcome<'_>) {

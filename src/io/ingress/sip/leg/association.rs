@@ -23,6 +23,8 @@ pub(super) struct Association {
     peer: Option<SocketAddr>,
     /// Whether it has shown itself. From then on nobody else is listened to: an alert needs no key.
     is_seen: bool,
+    /// Whether only the address of the description is listened to.
+    is_strict: bool,
 }
 
 impl Association {
@@ -31,6 +33,7 @@ impl Association {
         identity: &Identity,
         fingerprint: Fingerprint,
         peer: Option<SocketAddr>,
+        is_strict: bool,
         now: Instant,
     ) -> Self {
         Self {
@@ -40,6 +43,7 @@ impl Association {
             keys: None,
             peer,
             is_seen: false,
+            is_strict,
         }
     }
 
@@ -60,7 +64,11 @@ impl Association {
         from: SocketAddr,
         now: Instant,
     ) -> Result<bool, HandshakeError> {
-        if self.is_seen && self.peer != Some(from) {
+        /// A handshake begins with nothing else, least of all with an alert (RFC 5246 §6.2.1).
+        const HANDSHAKE: u8 = 22;
+        let is_expected = self.peer == Some(from);
+        let may_begin = !self.is_strict && datagram.first() == Some(&HANDSHAKE);
+        if !is_expected && (self.is_seen || !may_begin) {
             return Ok(false);
         }
         self.peer = Some(from);

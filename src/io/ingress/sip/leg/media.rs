@@ -133,6 +133,11 @@ impl Media {
         self.set_up(now);
     }
 
+    /// Whether packets can be sent and heard: not before there are keys, where there must be some.
+    pub(super) const fn is_ready(&self) -> bool {
+        self.session.is_some()
+    }
+
     /// Whether the caller's side holds the call: it does not want to hear us.
     pub(super) fn is_held(&self) -> bool {
         self.agreement.as_ref().is_some_and(Agreement::is_held)
@@ -143,6 +148,7 @@ impl Media {
         let Some(agreement) = &self.agreement else {
             return;
         };
+        let rtp = &self.shared.rtp;
         let keys = match agreement.keying {
             Keying::None => None,
             Keying::Sdes { ours, theirs } => Some((ours, theirs)),
@@ -155,7 +161,8 @@ impl Media {
                 if !is_known && self.is_open {
                     let identity = &self.shared.identity;
                     let peer = agreement.remote_rtp;
-                    let new = Association::new(role, identity, fingerprint, peer, now);
+                    let is_strict = rtp.strict_source;
+                    let new = Association::new(role, identity, fingerprint, peer, is_strict, now);
                     self.association = Some(Box::new(new));
                 }
                 let keys = self.association.as_ref().and_then(|known| known.keys());
@@ -169,7 +176,6 @@ impl Media {
             }
         };
         let is_held = agreement.is_held();
-        let rtp = &self.shared.rtp;
         let setup = Setup {
             codec: agreement.codec,
             payload_type: agreement.payload_type.send,

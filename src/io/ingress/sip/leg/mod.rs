@@ -159,6 +159,8 @@ struct Leg {
     requests: Requests,
     outcomes: mpsc::Receiver<Outcome>,
     phase: Phase,
+    /// Whether the call knows that the caller hears it.
+    is_open: bool,
     is_held: bool,
 }
 
@@ -181,6 +183,7 @@ pub(super) async fn run(parts: Parts) {
         requests,
         outcomes,
         phase: Phase::Ringing,
+        is_open: false,
         is_held: false,
     };
     if let Some(agreement) = &parts.agreement {
@@ -223,7 +226,11 @@ impl Leg {
                 None => Some(Ending::CallGone),
             },
             // 3. The caller's voice, which the kernel keeps for us.
-            () = self.media.sockets().readable() => { self.media.receive(&mut self.port, now()); None }
+            () = self.media.sockets().readable() => {
+                self.media.receive(&mut self.port, now());
+                self.note_open();
+                None
+            }
             // 4. The clock, last: what has been waiting in a socket is no silence.
             () = alarm.as_mut() => self.on_alarm(),
         }
@@ -334,10 +341,19 @@ impl Leg {
         if self.phase == Phase::Answered {
             self.phase = Phase::Talking;
             self.timer = Some(SessionTimer::new(self.plan, now()));
-            self.tell(LegInput::Answered);
         }
+        self.note_open();
         self.note_hold();
         None
+    }
+
+    /// Tells the call that the caller hears it: once the ACK is here, and the keys are where there must be keys. What was
+    /// said before would be lost.
+    fn note_open(&mut self) {
+        if !self.is_open && self.phase == Phase::Talking && self.media.is_ready() {
+            self.is_open = true;
+            self.tell(LegInput::Answered);
+        }
     }
 
     /// A re-INVITE or an UPDATE.
@@ -419,7 +435,7 @@ impl Leg {
     /// Tells the call when the caller's side has begun or ended to hold it.
     fn note_hold(&mut self) {
         let is_held = self.media.is_held();
-        if is_held != self.is_held && self.phase == Phase::Talking {
+        if is_held != self.is_held && self.is_open {
             self.is_held = is_held;
             self.tell(LegInput::Held(is_held));
         }

@@ -56,7 +56,7 @@ impl Negotiation {
             },
             last: None,
             offered: None,
-            rate: SampleRate::HZ_8000,
+            rate: usual_rate(&shared.rtp.codecs),
         }
     }
 
@@ -66,7 +66,7 @@ impl Negotiation {
         self.local.rtcp_port = rtcp;
     }
 
-    /// The rate of the codec that was agreed first; a telephone's until then.
+    /// The rate of the codec that was agreed first; until then that of what we would offer.
     pub(in crate::io::ingress::sip) const fn rate(&self) -> SampleRate {
         self.rate
     }
@@ -105,9 +105,6 @@ impl Negotiation {
             local
                 .codecs
                 .retain(|codec| codec.sample_rate() == self.rate);
-            if local.codecs.is_empty() {
-                local.codecs = vec![Codec::Pcmu, Codec::Pcma];
-            }
         }
         let offer = sdp::offer::offer(&local, self.last.as_ref());
         let written = self.send(offer);
@@ -163,6 +160,15 @@ impl Negotiation {
         self.last = Some(description);
         written
     }
+}
+
+/// The rate of a call whose caller leaves the offer to us: the telephone's, unless nothing of that rate is allowed.
+fn usual_rate(allowed: &[Codec]) -> SampleRate {
+    allowed
+        .iter()
+        .map(|codec| codec.sample_rate())
+        .min()
+        .unwrap_or(SampleRate::HZ_8000)
 }
 
 fn new_keys() -> SdesKeys {
