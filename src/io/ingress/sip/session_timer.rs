@@ -185,7 +185,9 @@ pub struct Refuse422 {
 /// If the peer's interval is too small and the peer can understand that.
 pub fn negotiate(settings: Settings, asked: &Asked) -> Result<Plan, Refuse422> {
     let ours = settings.min_se;
-    let theirs = asked.min_se.unwrap_or(ours);
+    // What nobody may go below, or refreshes would be a flood.
+    let floor = SMALLEST.min(ours);
+    let theirs = asked.min_se.unwrap_or(floor).max(floor);
     let (interval, refresher) = match asked.session_expires {
         None if settings.session_expires.is_zero() => (Duration::ZERO, None),
         // A request without an interval leaves it to us, but not below what its Min-SE says.
@@ -195,12 +197,12 @@ pub fn negotiate(settings: Settings, asked: &Asked) -> Result<Plan, Refuse422> {
                 return Err(Refuse422 { min_se: ours });
             }
             // We may shorten what is asked, not below anyone's least, and never lengthen it. Who does not know timers
-            // cannot be told that his is too short (some proxy wrote it), so it is lengthened to ours.
+            // cannot be told that his is too short (some proxy wrote it), so it is taken; but nothing below the floor is.
             let longest = match settings.session_expires {
                 Duration::ZERO => session.interval,
                 wanted => wanted.max(ours).max(theirs),
             };
-            let interval = session.interval.min(longest).max(ours);
+            let interval = session.interval.min(longest).max(floor);
             (interval, session.refresher)
         }
     };
@@ -313,8 +315,8 @@ impl SessionTimer {
     pub fn refreshed(&mut self, session_expires: Option<SessionExpires>, now: Instant) {
         if let Some(session) = session_expires {
             // An answer may shorten the interval, to no less than we asked as the least.
-            let least = self.plan.min_se.min(self.plan.interval);
-            self.plan.interval = session.interval.clamp(least, self.plan.interval);
+            let least = self.plan.min_se;
+            self.plan.interval = session.interval.clamp(least, self.plan.interval.max(least));
             self.plan.refresher = match session.refresher {
                 Some(Role::Uas) => Refresher::Peer,
                 Some(Role::Uac) | None => Refresher::We,
