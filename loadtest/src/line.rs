@@ -11,6 +11,7 @@ use reqwest::StatusCode;
 
 use crate::mulaw;
 use crate::playout::Packet;
+use crate::sip::Faults;
 use crate::sip::Phones;
 use crate::sip::SipLine;
 use crate::target::Target;
@@ -33,6 +34,8 @@ pub(crate) struct Placing {
     pub(crate) public_url: Option<reqwest::Url>,
     /// Name and password that answer a SIP gateway's challenge.
     pub(crate) credentials: Option<(String, String)>,
+    /// What the network does to our RTP.
+    pub(crate) faults: Faults,
 }
 
 /// What the calls of a process share.

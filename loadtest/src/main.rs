@@ -66,6 +66,7 @@ use crate::scenario::DialogueScenario;
 use crate::scenario::Gateway;
 use crate::scenario::LoadScenario;
 use crate::scenario::Scenario;
+use crate::sip::Faults;
 use crate::speech::Speech;
 use crate::target::Target;
 use crate::timeline::Timeline;
@@ -212,6 +213,7 @@ async fn make_call(args: CallArgs) -> Result<Vec<String>> {
                 .user
                 .map(|user| credentials(user, &args.password_env))
                 .transpose()?,
+            faults: Faults::default(),
         },
         dialogue,
         admin: args
@@ -367,6 +369,10 @@ fn placing(gateway: &Gateway) -> Result<Placing> {
             .clone()
             .map(|user| credentials(user, &gateway.password_env))
             .transpose()?,
+        faults: Faults {
+            loss: gateway.loss,
+            jitter: gateway.jitter,
+        },
     })
 }
 

@@ -64,6 +64,12 @@ pub(crate) struct Gateway {
     /// The environment variable that holds its password.
     #[serde(default = "default_password_env")]
     pub(crate) password_env: String,
+    /// Which share of our RTP packets is lost, from 0 to 1 (SIP).
+    #[serde(default)]
+    pub(crate) loss: f64,
+    /// Each of them is late by a random time of up to twice this (SIP).
+    #[serde(default, with = "humantime_serde")]
+    pub(crate) jitter: Duration,
 }
 
 /// A string or a list of them.

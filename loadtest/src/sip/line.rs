@@ -30,6 +30,8 @@ use tokio::time::Instant;
 use tokio::time::sleep;
 use tokio::time::timeout;
 
+use super::network::BadNetwork;
+use super::network::Faults;
 use super::phone::Phone;
 use super::phone::Phones;
 use super::phone::Place;
@@ -65,7 +67,8 @@ pub(crate) struct SipLine {
     dialog: InviteDialog,
     id: DialogId,
     states: DialogStateReceiver,
-    socket: UdpSocket,
+    socket: Arc<UdpSocket>,
+    network: BadNetwork,
     local: SocketAddr,
     buffer: Box<[u8; DATAGRAM]>,
     remote: Remote,
@@ -96,6 +99,7 @@ struct Invitation {
     ended: JoinHandle<InviteAsyncResult>,
     states: DialogStateReceiver,
     socket: UdpSocket,
+    faults: Faults,
     local: SocketAddr,
     session: u64,
     sent: Instant,
@@ -259,8 +263,9 @@ impl SipLine {
             return Ok(());
         }
         let packet = self.sender.packet(frame, codec, events);
-        let sent = self.socket.send_to(&packet, self.remote.address).await;
-        sent.map(drop).map_err(|error| error.to_string())
+        let (network, to) = (&mut self.network, self.remote.address);
+        let sent = network.send(&self.socket, &packet, to).await;
+        sent.map_err(|error| error.to_string())
     }
 
     /// By RTP where the gateway takes events, else by INFO.
@@ -477,6 +482,7 @@ impl Invitation {
             ended,
             states,
             socket,
+            faults: placing.faults,
             local,
             session,
             sent,
@@ -544,7 +550,8 @@ impl Invitation {
             pending: notes,
             transfers: Vec::new(),
             over: false,
-            socket: self.socket,
+            socket: Arc::new(self.socket),
+            network: BadNetwork::new(self.faults, crate::random()),
         };
         match remote {
             Ok(_) => {
