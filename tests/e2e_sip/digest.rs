@@ -191,7 +191,7 @@ async fn nobody_learns_what_is_served_before_he_has_proved_who_he_is() {
     let (mut phone, line) = (Phone::udp(&world).await, Line::open().await);
     let invite = phone
         .invite(&line)
-        .sdp("nonsense")
+        .sdp("nonsense ".repeat(30))
         .with("Require", "teleport");
     let answer = phone.ask(&invite).await;
     assert_eq!(answer.status(), Some(401));

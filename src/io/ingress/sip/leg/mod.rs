@@ -22,6 +22,7 @@ use rsipstack::dialog::dialog::DialogStateReceiver;
 use rsipstack::dialog::dialog::TerminatedReason;
 use rsipstack::dialog::dialog::TransactionHandle;
 use rsipstack::dialog::invite_dialog::InviteDialog;
+use rsipstack::sip::CSeq;
 use rsipstack::sip::Header;
 use rsipstack::sip::HeadersExt as _;
 use rsipstack::sip::Method;
@@ -604,8 +605,7 @@ fn refresh_failed(
 
 /// The number in CSeq.
 fn sequence(request: &Request) -> Option<u32> {
-    let sequence = request.cseq_header().and_then(|cseq| cseq.seq());
-    sequence.ok()
+    request.cseq_header().and_then(CSeq::seq).ok()
 }
 
 async fn respond(handle: &TransactionHandle, status: StatusCode, headers: Vec<Header>) {
