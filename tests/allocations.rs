@@ -8,6 +8,7 @@ use std::alloc::GlobalAlloc;
 use std::alloc::Layout;
 use std::alloc::System;
 use std::cell::Cell;
+use std::net::SocketAddr;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -26,9 +27,16 @@ use tandem::engine::call::settings::CallSettings;
 use tandem::engine::call::settings::LegTraits;
 use tandem::engine::media::codec::AudioFormat;
 use tandem::engine::media::codec::Encoding;
+use tandem::engine::media::codec::packet::Codec;
 use tandem::engine::media::frame::FRAME_DURATION;
 use tandem::engine::media::frame::Frame;
 use tandem::engine::media::frame::SampleRate;
+use tandem::engine::rtp::presence::Patience;
+use tandem::engine::rtp::session::Beginning;
+use tandem::engine::rtp::session::Heard;
+use tandem::engine::rtp::session::Port;
+use tandem::engine::rtp::session::Session;
+use tandem::engine::rtp::session::Setup;
 
 struct Counting;
 
@@ -103,6 +111,65 @@ fn a_frame_allocates_nothing_while_the_agent_listens_or_speaks_or_both() {
 }
 
 #[test]
+fn a_packet_allocates_nothing_in_either_direction() {
+    let peer = SocketAddr::from(([198, 51, 100, 1], 4_000));
+    let mut now = Instant::now();
+    let beginning = Beginning {
+        ssrc: 1,
+        // Both wrap while packets are counted.
+        sequence: u16::MAX - 700,
+        timestamp: u32::MAX - 160 * 800,
+        seed: 1,
+    };
+    let mut session = Session::new(pcmu(peer), beginning, now);
+    let mut from_peer = [0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7].to_vec();
+    from_peer.resize(12 + 160, 0);
+    let mut run = |packets: std::ops::Range<u32>| {
+        let mut counted = Counts::default();
+        for n in packets {
+            now += FRAME_DURATION;
+            let sequence = u16::MAX.wrapping_sub(800).wrapping_add(n as u16);
+            from_peer[2..4].copy_from_slice(&sequence.to_be_bytes());
+            from_peer[4..8].copy_from_slice(&n.wrapping_mul(160).to_be_bytes());
+            from_peer[12..].fill(n as u8);
+            let before = ALLOCATIONS.with(Cell::get);
+            session.receive(&from_peer, peer, now);
+            while let Some(Heard::Audio(_)) = session.poll(now) {
+                counted.heard += 1;
+            }
+            session.send(&Frame::new(SampleRate::HZ_8000, &noise(n)));
+            let mut has_reported = false;
+            while let Some(datagram) = session.next_datagram(now) {
+                match datagram.from {
+                    Port::Rtp => counted.sent += 1,
+                    Port::Rtcp => has_reported = true,
+                }
+            }
+            let allocations = ALLOCATIONS.with(Cell::get) - before;
+            // The crate that writes a report allocates; one every few seconds is no packet's.
+            match has_reported {
+                true => counted.reports += 1,
+                false => counted.allocations += allocations,
+            }
+        }
+        counted
+    };
+    run(0..100);
+    let counted = run(100..1_600);
+    assert_eq!(counted.allocations, 0, "in 1,500 packets each way");
+    assert_eq!((counted.heard, counted.sent), (1_500, 1_500));
+    assert!((2..20).contains(&counted.reports), "{}", counted.reports);
+}
+
+#[derive(Default)]
+struct Counts {
+    allocations: u64,
+    heard: u32,
+    sent: u32,
+    reports: u32,
+}
+
+#[test]
 fn the_counter_counts() {
     let before = ALLOCATIONS.with(Cell::get);
     drop(std::hint::black_box(vec![1_u8; 100]));
@@ -151,6 +218,32 @@ fn speech(format: AudioFormat) -> Answer {
             interruptible: true,
         }],
         ..Answer::default()
+    }
+}
+
+/// A telephone's setup, whose reports have a port of their own.
+fn pcmu(peer: SocketAddr) -> Setup {
+    let ever = Duration::from_secs(3_600);
+    Setup {
+        codec: Codec::Pcmu,
+        payload_type: 0,
+        own_payload_type: 0,
+        telephone_event: Some(101),
+        comfort_noise: None,
+        packet_time: FRAME_DURATION,
+        remote_rtp: Some(peer),
+        remote_rtcp: Some(SocketAddr::new(peer.ip(), peer.port() + 1)),
+        send: true,
+        receive: true,
+        keys: None,
+        patience: Patience {
+            initial: ever,
+            mid_call: ever,
+            hold: ever,
+        },
+        learning: Duration::ZERO,
+        cname: "a".to_owned(),
+        opus_complexity: 0,
     }
 }
 

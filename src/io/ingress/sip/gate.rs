@@ -246,11 +246,7 @@ impl Gate {
         source: SocketAddr,
         challenge: &Challenge,
     ) -> Datagram<'a> {
-        let ceiling = if self.allow.is_empty() {
-            Ceiling::Request
-        } else {
-            Ceiling::None
-        };
+        let ceiling = self.ceiling();
         let all: Vec<(&str, &str)> = challenge
             .values
             .iter()
@@ -274,8 +270,29 @@ impl Gate {
         reason: Reason,
     ) -> Datagram<'a> {
         let (status, phrase) = reason.status();
-        let refused = Refused::Malformed(reason);
-        turn_away(datagram, source, refused, status, phrase, reason.headers())
+        measure::refused(Refused::Malformed(reason));
+        tracing::debug!(%source, reason = reason.label(), "a SIP message is turned away");
+        let answer = |required| Answer {
+            status,
+            phrase,
+            required,
+            optional: &[],
+        };
+        // RFC 3261 §21.4.6 wants Allow in a 405. Who sends less than that costs gets the status alone: he would take
+        // silence for a gateway that is down, and try again for half a minute.
+        let ceiling = self.ceiling();
+        reply(datagram, &answer(reason.headers()), source, ceiling)
+            .or_else(|| reply(datagram, &answer(&[]), source, ceiling))
+            .map_or(Datagram::Drop, Datagram::Answer)
+    }
+
+    /// How much a sender gets who has been let in by his address alone: where every address is, it proves nothing.
+    const fn ceiling(&self) -> Ceiling {
+        if self.allow.is_empty() {
+            Ceiling::Request
+        } else {
+            Ceiling::None
+        }
     }
 }
 

@@ -131,7 +131,32 @@ async fn open_address(
         }
     });
     tokio::spawn(router::run(board.clone(), incoming));
+    for listen in listens.iter().zip(&board.ports) {
+        until_heard(listen.0, listen.1.1)
+            .await
+            .with_context(|| format!("sip.listen {}", listen.0))?;
+    }
     Ok(board)
+}
+
+/// Waits until a stream listener is there: the stack opens it in a task of its own, and would merely log that it could
+/// not (a certificate that does not fit its key, say).
+async fn until_heard(listen: &SipListen, port: u16) -> anyhow::Result<()> {
+    const MOMENT: Duration = Duration::from_millis(5);
+    /// Two seconds in all: at start-up the machine may be busy.
+    const MOMENTS: usize = 400;
+    if listen.transport == SipTransport::Udp {
+        return Ok(());
+    }
+    let address = SocketAddr::new(listen.address.ip(), port);
+    for _ in 0..MOMENTS {
+        // While nobody listens there, the address can be had once more.
+        if free_stream_address(address).is_err() {
+            return Ok(());
+        }
+        tokio::time::sleep(MOMENT).await;
+    }
+    anyhow::bail!("the listener does not open")
 }
 
 async fn add_listener(

@@ -128,6 +128,11 @@ async fn in_dialog(board: &Switchboard, mut transaction: Transaction) {
     let is_confirmed = is_confirmed(&dialog).await;
     match method {
         Method::PRack => prack(board, &dialog, &mut transaction).await,
+        Method::Bye if dialog.state().can_cancel() => {
+            // The stack would end the dialog and leave its INVITE without an answer (RFC 3261 §15.1.2).
+            board.signal(&dialog.id(), Signal::Bye);
+            answer(&mut transaction, StatusCode::OK, Vec::new()).await;
+        }
         Method::Bye => by_the_stack(dialog, transaction).await,
         Method::Invite | Method::Info | Method::Update | Method::Notify | Method::Options
             if is_confirmed =>

@@ -34,6 +34,8 @@ pub(super) enum Signal {
     },
     /// A key was pressed, by INFO before the call was answered.
     Digit(Digit),
+    /// The caller has said BYE before the call was answered.
+    Bye,
 }
 
 /// What the calls of one local address share.

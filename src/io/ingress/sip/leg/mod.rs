@@ -22,7 +22,9 @@ use rsipstack::dialog::dialog::DialogStateReceiver;
 use rsipstack::dialog::dialog::TerminatedReason;
 use rsipstack::dialog::dialog::TransactionHandle;
 use rsipstack::dialog::invite_dialog::InviteDialog;
+use rsipstack::sip::CSeq;
 use rsipstack::sip::Header;
+use rsipstack::sip::HeadersExt as _;
 use rsipstack::sip::Method;
 use rsipstack::sip::Request;
 use rsipstack::sip::StatusCode;
@@ -95,7 +97,7 @@ enum Phase {
 /// How a leg ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ending {
-    /// BYE, or CANCEL while it rang.
+    /// BYE, at whatever time, or CANCEL while it rang.
     HungUp,
     /// The peer is gone without a word: no ACK, no refresh, no packets, or it denies the dialog.
     Lost(&'static str),
@@ -135,9 +137,8 @@ impl Ending {
             Self::ByUs(EndReason::InternalError) | Self::CallGone => {
                 StatusCode::ServerInternalError
             }
-            Self::HungUp | Self::Lost(_) | Self::BadAnswer | Self::ByUs(_) => {
-                StatusCode::TemporarilyUnavailable
-            }
+            Self::HungUp => StatusCode::RequestTerminated,
+            Self::Lost(_) | Self::BadAnswer | Self::ByUs(_) => StatusCode::TemporarilyUnavailable,
         }
     }
 }
@@ -162,12 +163,18 @@ struct Leg {
     /// Whether the call knows that the caller hears it.
     is_open: bool,
     is_held: bool,
+    /// The CSeq number of the INVITE whose 200 carries our offer: its ACK brings the answer.
+    offered_to: Option<u32>,
 }
 
 /// Carries a leg to its end and tells the call.
 pub(super) async fn run(parts: Parts) {
     let _alive = Alive::new(Object::Leg);
     let (requests, outcomes) = Requests::new(parts.dialog.clone());
+    let offered_to = match parts.agreement {
+        Some(_) => None,
+        None => sequence(&parts.dialog.initial_request()),
+    };
     let mut leg = Leg {
         connected: parts.connected,
         dialog: parts.dialog,
@@ -185,6 +192,7 @@ pub(super) async fn run(parts: Parts) {
         phase: Phase::Ringing,
         is_open: false,
         is_held: false,
+        offered_to,
     };
     if let Some(agreement) = &parts.agreement {
         leg.media.agree(agreement, now());
@@ -218,7 +226,7 @@ impl Leg {
                 Some(state) => self.on_state(state).await,
                 None => Some(Ending::Lost("dialog-gone")),
             },
-            Some(signal) = self.signals.recv() => { self.on_signal(signal); None }
+            Some(signal) = self.signals.recv() => self.on_signal(signal),
             Some(outcome) = self.outcomes.recv() => self.on_outcome(outcome),
             // 2. The agent's voice: its frames are due now.
             output = self.port.output.recv() => match output {
@@ -325,12 +333,15 @@ impl Leg {
         self.media.open(now());
     }
 
-    /// An ACK: of the call, or of a re-INVITE. The stack says the same of every request within the call.
+    /// An ACK: of the call, or of a re-INVITE. The stack says the same of every request within the call, so an answer is
+    /// only taken from the ACK that must bring it.
     fn on_ack(&mut self) -> Option<Ending> {
-        if self.negotiation.awaits_answer() {
-            let ack = self.dialog.last_remote_ack();
-            let body = ack.map(|ack| ack.body).unwrap_or_default();
-            match self.negotiation.accept(&body) {
+        if self.offered_to.is_some()
+            && let Some(ack) = self.dialog.last_remote_ack()
+            && sequence(&ack) == self.offered_to
+        {
+            self.offered_to = None;
+            match self.negotiation.accept(&ack.body) {
                 Ok(agreement) => self.media.agree(&agreement, now()),
                 Err(reason) => {
                     measure::refused(reason);
@@ -359,15 +370,17 @@ impl Leg {
     /// A re-INVITE or an UPDATE.
     async fn on_offer(&mut self, request: &Request, handle: &TransactionHandle) {
         let is_invite = request.method == Method::Invite;
-        let refusal = if self.requests.is_refreshing() && (is_invite || !request.body.is_empty()) {
-            // Both sides have asked at once: they try again, each after a time of its own (RFC 3261 §14.1).
-            Some((
-                StatusCode::RequestPending,
-                field("Retry-After", GLARE_RETRY_SECONDS),
-            ))
-        } else if is_invite && self.negotiation.awaits_answer() {
+        let asks = is_invite || !request.body.is_empty();
+        let is_ours_open = self.requests.is_refreshing() || self.offered_to.is_some();
+        let refusal = if is_invite && self.offered_to.is_some() {
             Some((
                 StatusCode::ServerInternalError,
+                field("Retry-After", GLARE_RETRY_SECONDS),
+            ))
+        } else if asks && is_ours_open {
+            // Both sides have asked at once: they try again, each after a time of its own (RFC 3261 §14.1, RFC 3311 §5.2).
+            Some((
+                StatusCode::RequestPending,
                 field("Retry-After", GLARE_RETRY_SECONDS),
             ))
         } else if !request.body.is_empty() && message::body_type(request) != message::SDP {
@@ -397,6 +410,7 @@ impl Leg {
                 }
             }
         } else if is_invite {
+            self.offered_to = sequence(request);
             self.negotiation.offer()
         } else {
             Vec::new()
@@ -441,7 +455,7 @@ impl Leg {
         }
     }
 
-    fn on_signal(&mut self, signal: Signal) {
+    fn on_signal(&mut self, signal: Signal) -> Option<Ending> {
         match signal {
             Signal::Prack { rack, verdict } => {
                 let provisional = self.provisional.as_mut();
@@ -452,7 +466,9 @@ impl Leg {
                 let _ = verdict.send(judged);
             }
             Signal::Digit(digit) => self.tell(LegInput::Digit(digit, DigitSource::Info)),
+            Signal::Bye => return Some(Ending::HungUp),
         }
+        None
     }
 
     fn on_outcome(&mut self, outcome: Outcome) -> Option<Ending> {
@@ -562,7 +578,7 @@ impl Leg {
         self.media.end(now());
         let dialog = self.dialog;
         let connected = self.connected;
-        if ending == Ending::HungUp || dialog.state().is_terminated() {
+        if dialog.state().is_terminated() {
             return;
         }
         if self.phase == Phase::Ringing {
@@ -601,6 +617,11 @@ fn refresh_failed(
 ) -> Option<Ending> {
     let due = timer.refresh_failed(status, min_se, rand::random(), now);
     due.map(|_| Ending::Lost("refresh-denied"))
+}
+
+/// The number in CSeq.
+fn sequence(request: &Request) -> Option<u32> {
+    request.cseq_header().and_then(CSeq::seq).ok()
 }
 
 async fn respond(handle: &TransactionHandle, status: StatusCode, headers: Vec<Header>) {

@@ -112,11 +112,6 @@ impl Negotiation {
         written
     }
 
-    /// Whether an offer of ours is not answered yet.
-    pub(in crate::io::ingress::sip) const fn awaits_answer(&self) -> bool {
-        self.offered.is_some()
-    }
-
     /// Our offer was refused: what was agreed before still stands.
     pub(in crate::io::ingress::sip) fn withdraw(&mut self) {
         self.offered = None;
