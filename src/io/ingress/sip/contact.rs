@@ -11,6 +11,7 @@ use rsipstack::sip::Scheme;
 use rsipstack::sip::Transport;
 use rsipstack::sip::Uri;
 use rsipstack::transaction::transaction::Transaction;
+use rsipstack::transport::SipConnection;
 
 use super::message;
 use super::switchboard::Switchboard;
@@ -35,7 +36,7 @@ fn transport(transaction: &Transaction) -> Transport {
     transaction
         .connection
         .as_ref()
-        .map_or(Transport::Udp, |connection| connection.transport())
+        .map_or(Transport::Udp, SipConnection::transport)
 }
 
 /// Our Contact for the peer of a transaction: the advertised address, else the one that the peer sees.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use std::time::Instant;
 
 use rsipstack::dialog::dialog::Dialog;
+use rsipstack::sip::CSeq;
 use rsipstack::sip::Header;
 use rsipstack::sip::HeadersExt as _;
 use rsipstack::sip::Request;
@@ -90,7 +91,7 @@ pub(super) async fn take(board: Arc<Switchboard>, mut transaction: Transaction) 
     }
     let (connected, signals) = board.connect(dialog.id());
     let wants_prack = reliable::names_extension(message::values(request, "Require"), "100rel");
-    let sequence = request.cseq_header().and_then(|cseq| cseq.seq());
+    let sequence = request.cseq_header().and_then(CSeq::seq);
     let provisional =
         wants_prack.then(|| Reliable::new(sequence.unwrap_or_default(), rand::random()));
     let call_id = prepared.info.external_id.clone();

@@ -42,7 +42,7 @@ impl Ports {
     /// The ports of a range that begins with an even one and has two at least; `start` is where the circle begins, so
     /// that a gateway that restarts does not take the ports of its last calls.
     pub(super) fn new(range: &RangeInclusive<u16>, start: u32) -> Self {
-        let pairs = (u32::from(range.end() - range.start()) + 1) / 2;
+        let pairs = u32::from(range.end() - range.start()).div_ceil(2);
         Self {
             first: *range.start(),
             pairs,

@@ -10,6 +10,7 @@ use rsipstack::dialog::registration::RefreshOutcome;
 use rsipstack::dialog::registration::Registration;
 use rsipstack::sip::Host;
 use rsipstack::sip::HostWithPort;
+use rsipstack::sip::Port;
 use rsipstack::sip::Transport;
 use rsipstack::sip::Uri;
 use rsipstack::sip::typed::Contact;
@@ -142,7 +143,7 @@ async fn find(registrar: &Uri) -> Option<SocketAddr> {
         .host_with_port
         .port
         .as_ref()
-        .map_or(default, |port| port.value());
+        .map_or(default, Port::value);
     let host = host
         .trim_start_matches('[')
         .trim_end_matches(']')

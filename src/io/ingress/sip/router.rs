@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use rsipstack::dialog::dialog::Dialog;
 use rsipstack::dialog::invite_dialog::InviteDialog;
+use rsipstack::sip::CSeq;
 use rsipstack::sip::Header;
 use rsipstack::sip::HeadersExt as _;
 use rsipstack::sip::Method;
@@ -109,10 +110,7 @@ async fn in_dialog(board: &Switchboard, mut transaction: Transaction) {
         return;
     };
     // The stack drops a request that comes after its successor; RFC 3261 §12.2.2 answers it.
-    let number = transaction
-        .original
-        .cseq_header()
-        .and_then(|cseq| cseq.seq());
+    let number = transaction.original.cseq_header().and_then(CSeq::seq);
     let latest = dialog.snapshot().remote_cseq;
     if number.is_ok_and(|number| number < latest) {
         measure::refused(Refused::OldSequence);

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use rsipstack::dialog::dialog::Dialog;
 use rsipstack::dialog::invite_dialog::InviteDialog;
+use rsipstack::sip::From;
 use rsipstack::sip::Header;
 use rsipstack::sip::HeadersExt as _;
 use rsipstack::sip::Method;
@@ -196,7 +197,7 @@ impl Requests {
                 .bytes()
                 .all(|byte| byte.is_ascii_digit() || b"*#".contains(&byte));
         let request = self.dialog.initial_request();
-        let host = request.from_header().and_then(|from| from.uri()).ok()?;
+        let host = request.from_header().and_then(From::uri).ok()?;
         (is_number && is_printable(&number))
             .then(|| format!("sip:{}@{}", number.replace('#', "%23"), host.host_with_port))
     }
