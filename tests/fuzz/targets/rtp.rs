@@ -71,7 +71,9 @@ impl Call {
             seed: 4,
         };
         let setup = setup(choice, choice);
-        let peer = setup.keys.map(|(ours, theirs)| (Protect::new(theirs), Unprotect::new(ours)));
+        let peer = setup
+            .keys
+            .map(|(ours, theirs)| (Protect::new(theirs), Unprotect::new(ours)));
         Self {
             session: Session::new(setup, beginning, now),
             choice,
@@ -91,11 +93,13 @@ impl Call {
             8..=10 => {
                 let frame = [i16::from(length) * 128; 320];
                 let rate = self.session.setup().codec.sample_rate();
-                self.session.send(&Frame::new(rate, &frame[..rate.frame_samples()]));
+                self.session
+                    .send(&Frame::new(rate, &frame[..rate.frame_samples()]));
                 return rest;
             }
             11 => {
-                self.session.set_direction(length & 1 != 0, length & 2 != 0, self.now);
+                self.session
+                    .set_direction(length & 1 != 0, length & 2 != 0, self.now);
                 return rest;
             }
             12 => {
@@ -132,7 +136,8 @@ impl Call {
             },
             Some(_) | None => None,
         };
-        self.session.receive(protected.as_deref().unwrap_or(&datagram), from, self.now);
+        self.session
+            .receive(protected.as_deref().unwrap_or(&datagram), from, self.now);
         rest
     }
 
@@ -159,15 +164,22 @@ impl Call {
             };
             let opened = self.peer.as_mut().map(|(_, unprotect)| match kind {
                 Kind::Rtp => unprotect.rtp(datagram.bytes).expect("the peer can open it"),
-                Kind::Rtcp => unprotect.rtcp(datagram.bytes).expect("the peer can open it"),
+                Kind::Rtcp => unprotect
+                    .rtcp(datagram.bytes)
+                    .expect("the peer can open it"),
             });
             let plain = opened.as_deref().unwrap_or(datagram.bytes);
             assert_eq!(Kind::of(plain), Some(kind));
-            assert!(kind == Kind::Rtcp || Packet::parse(plain).is_some_and(|packet| packet.ssrc == 1));
+            assert!(
+                kind == Kind::Rtcp || Packet::parse(plain).is_some_and(|packet| packet.ssrc == 1)
+            );
         }
         // A deadline that has passed when all is taken would make its task spin.
         let deadline = self.session.deadline();
-        assert!(deadline.is_none_or(|deadline| deadline > self.now), "{deadline:?}");
+        assert!(
+            deadline.is_none_or(|deadline| deadline > self.now),
+            "{deadline:?}"
+        );
         let _ = self.session.statistics();
     }
 }

@@ -49,12 +49,19 @@ fn peer_begins(mut gateway: Local, first: &Description, second: &Description) {
         check_agreement(&answered.agreement);
         gateway.current = Some(answered.agreement.clone());
         let again = answer(&gateway, theirs);
-        assert_eq!(again.as_ref(), Ok(&answered), "once agreed, nothing changes");
+        assert_eq!(
+            again.as_ref(),
+            Ok(&answered),
+            "once agreed, nothing changes"
+        );
         last = Some(answered.description);
     }
     if let Some(last) = last {
         let ours = offer(&gateway, Some(&last));
-        assert!(ours.media.len() >= last.media.len(), "lines keep their places (RFC 3264 §8)");
+        assert!(
+            ours.media.len() >= last.media.len(),
+            "lines keep their places (RFC 3264 §8)"
+        );
         check_offer(&ours);
         take(&mut gateway, &ours, second);
     }
@@ -96,7 +103,11 @@ fn read(body: &[u8]) -> Option<Description> {
 /// What we write is read as it was meant, and no line that the peer made has come in between.
 fn check_ours(ours: &Description) {
     let written = ours.to_string();
-    assert_eq!(Description::parse(written.as_bytes()).as_ref(), Ok(ours), "{written}");
+    assert_eq!(
+        Description::parse(written.as_bytes()).as_ref(),
+        Ok(ours),
+        "{written}"
+    );
     assert!(ours.media.iter().filter(|media| media.is_open()).count() <= 1);
     let whole = written.matches("\r\n").count();
     assert_eq!(written.matches('\n').count(), whole);
@@ -121,7 +132,10 @@ fn check_agreement(agreement: &Agreement) {
     assert!(agreement.remote_rtp.is_none_or(|remote| remote.port() != 0));
     assert!(!agreement.rtcp_mux || agreement.remote_rtcp == agreement.remote_rtp);
     let event = agreement.telephone_event;
-    assert_ne!(event.map(|event| event.receive), Some(agreement.payload_type.receive));
+    assert_ne!(
+        event.map(|event| event.receive),
+        Some(agreement.payload_type.receive)
+    );
 }
 
 fn local(srtp: SrtpPolicy) -> Local {

@@ -84,11 +84,13 @@ fn stack(message: &[u8]) -> bool {
     let Ok(message) = SipMessage::try_from(message) else {
         return false;
     };
-    let via = message.via_header().map(|via| via.typed().is_ok());
+    let via = message.top_via_header().map(|via| via.typed().is_ok());
     let _ = message.from_header().map(|from| from.typed().is_ok());
     let _ = message.to_header().map(|to| to.typed().is_ok());
     let _ = message.cseq_header().map(|cseq| cseq.typed().is_ok());
-    let _ = message.contact_header().map(|contact| contact.typed().is_ok());
+    let _ = message
+        .contact_header()
+        .map(|contact| contact.typed().is_ok());
     let key = match &message {
         SipMessage::Request(request) => {
             TransactionKey::from_request(request, TransactionRole::Server)
@@ -98,7 +100,7 @@ fn stack(message: &[u8]) -> bool {
         }
     };
     let _ = message.to_string();
-    via == Ok(true) && key.is_ok()
+    matches!(via, Ok(true)) && key.is_ok()
 }
 
 fn answered(message: &[u8], reason: Reason, ceiling: Ceiling) -> Option<Vec<u8>> {
