@@ -57,7 +57,7 @@ fuzz-sip: SEEDS := tests/data/rfc4475
 fuzz-sip fuzz-sdp fuzz-rtp: fuzz-%: setup
 	@mkdir -p tests/fuzz/target/corpus/$*
 	cargo +nightly fuzz run --fuzz-dir tests/fuzz $* tests/fuzz/target/corpus/$* tests/fuzz/corpus/$* $(SEEDS) -- \
-		-dict=tests/fuzz/$*.dict -max_len=4096 -max_total_time=$(FUZZ_SECONDS)
+		-dict=tests/fuzz/$*.dict -max_len=4096 -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1
 
 # Our message definitions against the table of the published ones; the same check is a test of the crate.
 check-proto: setup

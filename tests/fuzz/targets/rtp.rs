@@ -34,7 +34,7 @@ const MOST_SENT: usize = 16;
 /// More than an Ethernet carries would be cut or lost.
 const MOST_BYTES: usize = 1_472;
 /// Pieces of one input: beyond some, nothing new happens in a call.
-const MOST_STEPS: usize = 200;
+const MOST_STEPS: usize = 64;
 
 fuzz_target!(|input: &[u8]| {
     let Some((&choice, mut rest)) = input.split_first() else {
