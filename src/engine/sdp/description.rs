@@ -180,8 +180,8 @@ impl Media {
     }
 
     fn parse(value: &str) -> Result<Self, ParseError> {
-        // All of it is written again, if only to refuse the line; there a control character, like a blank, would be lost
-        // on the next reader or worse.
+        // The words are written again, if only to refuse the line; a control character among them would reach the peer's
+        // parser, or be trimmed there.
         let mut words = value.split(is_blank).filter(|word| !word.is_empty());
         let mut word = || words.next().ok_or(ParseError::MediaLine);
         let kind = word()?.to_owned();
