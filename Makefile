@@ -3,6 +3,7 @@
 # make test    everything that can fail: format, lints, documentation, tests, interoperation
 # make lint    the first three of these
 # make bench   what a frame costs at each stage
+# make fuzz    ten minutes of each fuzz target (wants nightly Rust and cargo-fuzz: tests/fuzz/README.md)
 #
 # Both demo and test install what is missing (Debian packages, by apt).
 
@@ -21,7 +22,9 @@ DEMO_HTTP := 127.0.0.1:18080
 DEMO_ADMIN := 127.0.0.1:19090
 DEMO_SIP := 127.0.0.1:15060
 
-.PHONY: demo run test lint bench check-proto interop peers setup build
+FUZZ_SECONDS := 600
+
+.PHONY: demo run test lint bench fuzz fuzz-sip fuzz-sdp fuzz-rtp check-proto interop peers setup build
 
 demo: build
 	@loadtest/demo.sh $(BIN) $(DEMO_HTTP) $(DEMO_ADMIN) $(DEMO_SIP) $(TARGET)/demo
@@ -50,6 +53,14 @@ lint: setup
 
 bench: setup
 	cargo bench
+
+fuzz: fuzz-sip fuzz-sdp fuzz-rtp
+fuzz-sip: SEEDS := tests/data/rfc4475
+# What is found goes to the first folder; the others are only read.
+fuzz-sip fuzz-sdp fuzz-rtp: fuzz-%: setup
+	@mkdir -p tests/fuzz/target/corpus/$*
+	cargo +nightly fuzz run --fuzz-dir tests/fuzz $* tests/fuzz/target/corpus/$* tests/fuzz/corpus/$* $(SEEDS) -- \
+		-dict=tests/fuzz/$*.dict -max_len=4096 -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1
 
 # Our message definitions against the table of the published ones; the same check is a test of the crate.
 check-proto: setup

@@ -180,7 +180,9 @@ impl Media {
     }
 
     fn parse(value: &str) -> Result<Self, ParseError> {
-        let mut words = value.split_ascii_whitespace();
+        // The words are written again, if only to refuse the line; a control character among them would reach the peer's
+        // parser, or be trimmed there.
+        let mut words = value.split(is_blank).filter(|word| !word.is_empty());
         let mut word = || words.next().ok_or(ParseError::MediaLine);
         let kind = word()?.to_owned();
         let port = word()?;
@@ -317,7 +319,11 @@ impl fmt::Display for Description {
 
 /// Without blanks and control characters at either end: some bodies end in NUL.
 fn trim(text: &str) -> &str {
-    text.trim_matches(|character: char| character.is_whitespace() || character.is_control())
+    text.trim_matches(is_blank)
+}
+
+fn is_blank(character: char) -> bool {
+    character.is_whitespace() || character.is_control()
 }
 
 #[cfg(test)]

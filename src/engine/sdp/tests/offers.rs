@@ -372,6 +372,18 @@ m=text 0 RTP/AVP
 }
 
 #[test]
+fn a_refused_line_repeats_no_control_characters() {
+    // Found by fuzzing: the reader of our answer saw a line without formats.
+    answers(
+        &gateway(),
+        &format!(
+            "{PLAIN}m=audio 17432 RTP/X \u{15} 8\u{1}101\nm=video\u{b}5000\u{85}RTP/AVP \u{7f}\n"
+        ),
+        &format!("{PCMU_AND_KEYS}m=audio 0 RTP/X 8\nm=video 0 RTP/AVP 0\n"),
+    );
+}
+
+#[test]
 fn a_browser_shaped_offer_is_answered_with_a_handshake_and_without_its_candidates() {
     let offer = "\
 v=0
