@@ -16,7 +16,7 @@
 //! turn whose stream fails before anything was answered is sent again from the last word that was understood.
 //!
 //! Each concern has its file: [`uplink`] keeps what the caller said, [`playout`] knows what the caller heard, [`dtmf`]
-//! collects digits, [`answer`] reads what the agent wants, [`turn`] holds the open turn, [`line`] knows whether the caller
+//! collects digits, [`answer`] reads what the agent wants, [`turn`] holds the open turn, [`mod@line`] knows whether the caller
 //! hears us, [`hand_off`] brings them elsewhere, `timers` what is waited for.
 //! This file only routes; the decisions that join them are in `conversation`.
 

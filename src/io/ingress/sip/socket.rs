@@ -1,4 +1,4 @@
-//! The UDP socket that the stack is given: everything that comes in passes the [`Gate`](super::gate::Gate) first.
+//! The UDP socket that the stack is given: everything that comes in passes the [`Gate`] first.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
