@@ -5,10 +5,15 @@ is sent and what must come. The XML that is made of it, and every message sent a
 """
 
 import html
+import itertools
 import re
 
 from conftest import OUT
 from gateway import free_ports
+
+MEDIA_PORTS = itertools.count(12000, 8)
+"""Each sipp's own, for it wants several in a row: below those of the gateways and below the kernel's ephemeral range, where
+another program might take one between a look and its use."""
 
 PATIENCE = 8
 """Seconds for which a scenario waits for a message unless it says otherwise."""
@@ -243,7 +248,7 @@ def play(
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.xml"
     path.write_text(scenario.xml(name))
-    (local,), media = free_ports(1), free_ports(1, step=4)[0]
+    (local,), media = free_ports(1), next(MEDIA_PORTS)
     for suffix in ("errors", "messages"):
         (folder / f"{name}.{suffix}.log").unlink(missing_ok=True)
     remote = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
