@@ -157,7 +157,7 @@ fn every_problem_is_told_at_once_with_its_place() {
             r#"FILE: agents.support.language: must be a language tag such as "en-US""#,
             r#"FILE: agents.support.greeting: must be "none" or exactly one of { event = … }, { text = … }, { intent = … }"#,
             r#"FILE: routes[0].agent: there is no agent "nobody"; known: sales, support"#,
-            r#"FILE: routes[0].ingress: "pigeon" is none of sip, twilio"#,
+            r#"FILE: routes[0].ingress: "pigeon" is none of sip, twilio, whip"#,
             "FILE: colour: unknown section; known: http, admin, limits, drain, sip, rtp, twilio, audio, turn, log, routes, agents",
         ]
     );
@@ -169,7 +169,6 @@ fn what_this_version_cannot_do_is_refused_rather_than_ignored() {
         [webrtc]
         listen = "0.0.0.0:10443"
         [[routes]]
-        ingress = "whip"
         agent = "old"
         [agents.old]
         kind = "dialogflow-es"
@@ -181,7 +180,6 @@ fn what_this_version_cannot_do_is_refused_rather_than_ignored() {
             "FILE: webrtc: not supported yet by this version",
             "environment: TANDEM__FALLBACK__PROMPT: not supported yet by this version",
             r#"FILE: agents.old.kind: "dialogflow-es" is not supported yet by this version"#,
-            r#"FILE: routes[0].ingress: "whip" is not supported yet by this version"#,
         ]
     );
 }
