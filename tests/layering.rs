@@ -76,6 +76,7 @@ const MAY_NAME: [(&str, &[&str]); 21] = [
             "config",
             "engine",
             "io::ingress",
+            "io::journal",
             "io::leg",
             "io::metrics",
             "io::telemetry",
