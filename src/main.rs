@@ -12,6 +12,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Parser;
 use clap::Subcommand;
+use http::Uri;
 use tandem::config::AgentKind;
 use tandem::config::Config;
 use tandem::io::agents::ConfiguredAgent;
@@ -24,6 +25,7 @@ use tandem::io::http::admin::Admin;
 use tandem::io::ingress::sip::SipIngress;
 use tandem::io::ingress::twilio;
 use tandem::io::ingress::twilio::TwilioIngress;
+use tandem::io::ingress::whip::WhipIngress;
 use tandem::io::metrics;
 use tandem::io::telemetry;
 use tokio::signal::unix::SignalKind;
@@ -137,6 +139,15 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         exchange: Arc::new(calls.clone()),
         timings: twilio::Timings::default(),
     });
+    let whip = WhipIngress {
+        webrtc: config.webrtc.clone(),
+        base_path: base_path(&config),
+        exchange: Arc::new(calls.clone()),
+    };
+    let public = match whip.start(&stopped)? {
+        Some(whip) => public.merge(whip),
+        None => public,
+    };
     let sip = SipIngress {
         sip: config.sip.clone(),
         rtp: config.rtp.clone(),
@@ -184,6 +195,15 @@ fn public_url(config: &Config, listening: SocketAddr) -> String {
         Some(_) => config.http.public_base(),
         None => format!("http://{listening}"),
     }
+}
+
+/// The path of `http.public_url`, without a slash at the end.
+fn base_path(config: &Config) -> String {
+    let url = config.http.public_base();
+    let uri: Option<Uri> = url.parse().ok();
+    uri.map_or_else(String::new, |uri| {
+        uri.path().trim_end_matches('/').to_owned()
+    })
 }
 
 /// Lets calls come to their end after a stop signal; a second one ends them at once.

@@ -147,12 +147,7 @@ impl Calls {
         if self.is_draining() {
             return Err(Refused::Draining);
         }
-        let route = self
-            .0
-            .routes
-            .iter()
-            .find(|route| fits(route, info))
-            .ok_or(Refused::NoRoute)?;
+        let route = choose(&self.0.routes, info).ok_or(Refused::NoRoute)?;
         // Asked first: a refused call takes nothing from the budget of those that follow.
         let mut table = self.table();
         if table.admitted >= self.0.limits.calls {
@@ -390,6 +385,19 @@ impl Entry {
             seconds: self.began.elapsed().as_secs(),
             ..self.summary.clone()
         }
+    }
+}
+
+/// The route that takes a call: the first that fits. A WHIP call names one in its path, so there the route of that name
+/// goes before others that would take any.
+fn choose<'a>(routes: &'a [Route], info: &LegInfo) -> Option<&'a Route> {
+    let mut fitting = routes.iter().filter(|route| fits(route, info));
+    let first = fitting.clone().next();
+    match info.ingress {
+        IngressKind::Sip | IngressKind::Twilio => first,
+        IngressKind::Whip => fitting
+            .find(|route| route.to.is_some() || route.name == info.to)
+            .or(first),
     }
 }
 

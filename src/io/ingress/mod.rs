@@ -11,6 +11,8 @@ use crate::io::leg::LegInfo;
 pub mod sip;
 mod tally;
 pub mod twilio;
+mod udp;
+pub mod whip;
 
 /// Where ingresses bring their calls.
 pub trait Exchange: Send + Sync {
