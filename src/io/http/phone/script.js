@@ -278,9 +278,15 @@ class Call {
   /// Sends a key as a telephone event (RFC 4733). Returns whether that can be done.
   press(key) {
     const dtmf = this.sender?.dtmf;
-    if (!dtmf?.canInsertDTMF) return false;
-    dtmf.insertDTMF(dtmf.toneBuffer + key, KEY_MS, KEY_GAP_MS);
-    return true;
+    if (!dtmf) return false;
+    try {
+      // What is being sent would be replaced; it goes on with the new key at its end.
+      dtmf.insertDTMF(dtmf.toneBuffer + key, KEY_MS, KEY_GAP_MS);
+      return true;
+    } catch {
+      // Not connected yet, or telephone events were not agreed on. Not every browser can be asked before.
+      return false;
+    }
   }
 
   hangUp() {
