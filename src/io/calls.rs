@@ -169,14 +169,15 @@ impl Calls {
     }
 
     /// Runs an admitted call in a task of its own.
-    fn run(&self, place: Place, leg: Leg) {
+    fn run(&self, place: Place, leg: Leg) -> Journal {
+        let journal = Journal::new();
         let id = Uuid::new_v4();
         let Some(agent) = self.0.agents.get(&place.route.agent) else {
             tracing::error!(
                 agent = place.route.agent,
                 "a route names an agent that does not exist"
             );
-            return;
+            return journal;
         };
         let info = leg.info.clone();
         let session = agent.backend.session(SessionStart {
@@ -192,7 +193,6 @@ impl Calls {
             self.0.limits.call_duration,
             place.route.handoff.clone(),
         );
-        let journal = Journal::new();
         let (stop, stopped) = mpsc::channel(1);
         let summary = Summary {
             id,
@@ -221,6 +221,7 @@ impl Calls {
 
         let span = tracing::info_span!("call", %id, ingress = info.ingress.label(), external_id = info.external_id);
         let calls = self.clone();
+        let written = journal.clone();
         let run = async move {
             let _alive = Alive::new(Object::Call);
             tracing::info!(
@@ -259,6 +260,7 @@ impl Calls {
             drop(place);
         };
         tokio::spawn(run.instrument(span));
+        written
     }
 
     /// Every call in progress, the longest first.
@@ -377,8 +379,8 @@ impl Exchange for Calls {
 }
 
 impl Admission for Place {
-    fn connect(self: Box<Self>, leg: Leg) {
-        self.calls.clone().run(*self, leg);
+    fn connect(self: Box<Self>, leg: Leg) -> Journal {
+        self.calls.clone().run(*self, leg)
     }
 }
 
