@@ -39,8 +39,8 @@ pub struct Phone {
 }
 
 /// The page, assembled once.
-pub fn routes(phone: Phone) -> Router {
-    let page = Bytes::from(document(&phone));
+pub fn routes(phone: &Phone) -> Router {
+    let page = Bytes::from(document(phone));
     let headers = headers();
     Router::new().route(
         "/",
@@ -151,7 +151,10 @@ mod tests {
             assert!(!page.contains(outside), "{outside}");
         }
         for link in page.match_indices("href=\"").map(|(at, _)| &page[at + 6..]) {
-            assert!(link.starts_with('#') || link.starts_with("data:"), "{link:.40}");
+            assert!(
+                link.starts_with('#') || link.starts_with("data:"),
+                "{link:.40}"
+            );
         }
         // A policy of hashes lets no attribute run or style anything.
         assert!(!page.contains(" style=") && !page.contains(" onclick="));
@@ -190,7 +193,7 @@ mod tests {
             .await
             .expect("a free port");
         let address = listener.local_addr().expect("its address");
-        tokio::spawn(async move { axum::serve(listener, routes(phone(&["support"]))).await });
+        tokio::spawn(async move { axum::serve(listener, routes(&phone(&["support"]))).await });
         let response = reqwest::get(format!("http://{address}/?customer=17"))
             .await
             .expect("an answer");
