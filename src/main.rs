@@ -22,10 +22,13 @@ use tandem::io::calls::Calls;
 use tandem::io::http::Listener;
 use tandem::io::http::admin;
 use tandem::io::http::admin::Admin;
+use tandem::io::http::phone;
+use tandem::io::http::phone::Phone;
 use tandem::io::ingress::sip::SipIngress;
 use tandem::io::ingress::twilio;
 use tandem::io::ingress::twilio::TwilioIngress;
 use tandem::io::ingress::whip::WhipIngress;
+use tandem::io::leg::IngressKind;
 use tandem::io::metrics;
 use tandem::io::telemetry;
 use tokio::signal::unix::SignalKind;
@@ -145,6 +148,9 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         exchange: Arc::new(calls.clone()),
     };
     let public = match whip.start(&stopped)? {
+        Some(whip) if config.webrtc.phone_page => {
+            public.merge(whip).merge(phone::routes(&phone(&config)))
+        }
         Some(whip) => public.merge(whip),
         None => public,
     };
@@ -194,6 +200,21 @@ fn public_url(config: &Config, listening: SocketAddr) -> String {
     match &config.http.public_url {
         Some(_) => config.http.public_base(),
         None => format!("http://{listening}"),
+    }
+}
+
+/// What the phone page is told.
+fn phone(config: &Config) -> Phone {
+    let by_whip = config
+        .routes
+        .iter()
+        .filter(|route| route.ingress.is_none_or(|kind| kind == IngressKind::Whip));
+    Phone {
+        whip_routes: by_whip
+            .map(|route| route.to.as_ref().unwrap_or(&route.name).clone())
+            .collect(),
+        asks_token: config.webrtc.require_token,
+        base_path: base_path(config),
     }
 }
 
