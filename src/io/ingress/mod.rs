@@ -9,6 +9,7 @@ use crate::io::leg::LegInfo;
 
 pub mod sip;
 pub mod twilio;
+pub mod whip;
 
 /// Where ingresses bring their calls.
 pub trait Exchange: Send + Sync {
