@@ -143,8 +143,8 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         timings: twilio::Timings::default(),
     });
     let whip = WhipIngress {
-        webrtc: config.webrtc.clone(),
-        base_path: base_path(&config),
+        public_url: public_url(&config, public_address),
+        config: config.webrtc.clone(),
         exchange: Arc::new(calls.clone()),
     };
     let public = match whip.start(&stopped)? {

@@ -299,13 +299,9 @@ impl Leg {
         let now = now();
         info!(ending = ?ending, "leg ended");
         match (&self.stage, ending) {
-            (Stage::Connecting(..), Ending::Peer(End::NeverConnected)) => {
-                measure::refused(Refused::NeverConnected);
-            }
-            (Stage::Connecting(..), Ending::Peer(End::NoKeys(_))) => {
-                measure::refused(Refused::NoKeys);
-            }
-            _ => {}
+            (Stage::Connecting(..), Ending::Peer(_)) => measure::refused(Refused::NeverConnected),
+            (Stage::Connecting(..), Ending::Left | Ending::Gone)
+            | (Stage::Talking(_) | Stage::Leaving(_), _) => {}
         }
         self.tell(LegInput::Ended(match ending {
             Ending::Peer(End::ConsentLost) => LegEnd::ConsentLost,

@@ -29,29 +29,36 @@ use crate::engine::rtp::dtls::Identity;
 use crate::io::ingress::Exchange;
 use crate::io::ingress::tally;
 
+mod authorisation;
+mod cors;
 mod events;
+mod fragment;
 mod http;
+mod ice_servers;
 mod ignored;
 mod leg;
 mod measure;
 mod mux;
+mod offer_body;
+mod precondition;
+mod problem;
 pub mod refused;
 mod session;
 
 /// What this ingress needs.
 pub struct WhipIngress {
+    /// How browsers see us: scheme, host and perhaps a path, no slash at the end (`config::Http::public_base`).
+    pub public_url: String,
     /// `[webrtc]`.
-    pub webrtc: config::Webrtc,
-    /// The path of `http.public_url`, without a slash at the end: what goes in front of ours in a session's URL.
-    pub base_path: String,
+    pub config: config::Webrtc,
     /// Where calls go.
     pub exchange: Arc<dyn Exchange>,
 }
 
 /// What all requests and legs share.
 struct Shared {
-    webrtc: config::Webrtc,
-    base_path: String,
+    public_url: String,
+    config: config::Webrtc,
     exchange: Arc<dyn Exchange>,
     identity: Arc<Identity>,
     /// Our name in RTCP: random, for it is sent to everybody (RFC 7022).
@@ -70,18 +77,18 @@ impl WhipIngress {
     /// # Errors
     /// If a port cannot be opened, or the system has no random numbers.
     pub fn start(self, stopped: &CancellationToken) -> anyhow::Result<Option<Router>> {
-        if self.webrtc.listen.is_empty() {
+        if self.config.listen.is_empty() {
             return Ok(None);
         }
         measure::describe();
         ignored::describe();
         tally::describe();
-        let mux = Mux::open(&self.webrtc.listen, stopped.clone())?;
-        let candidates = advertised(&self.webrtc, &mux.addresses());
+        let mux = Mux::open(&self.config.listen, stopped.clone())?;
+        let candidates = advertised(&self.config, &mux.addresses());
         tracing::info!(?candidates, "WebRTC: callers are told to come here");
         let shared = Arc::new(Shared {
-            webrtc: self.webrtc,
-            base_path: self.base_path,
+            public_url: self.public_url,
+            config: self.config,
             exchange: self.exchange,
             identity: Arc::new(Identity::generate()?),
             cname: format!("{:016x}", rand::random::<u64>()),

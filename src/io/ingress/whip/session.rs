@@ -29,7 +29,6 @@ use crate::engine::webrtc::description::Unusable;
 use crate::engine::webrtc::ice::Credentials;
 use crate::engine::webrtc::peer::Peer;
 use crate::engine::webrtc::peer::Terms;
-use crate::io::ingress;
 use crate::io::leg::IngressKind;
 use crate::io::leg::LegInfo;
 
@@ -126,7 +125,7 @@ impl Shared {
     ) -> Result<Begun, Refused> {
         let offer = Description::parse(offer).map_err(Refused::from)?;
         let ours = Ours {
-            codecs: self.webrtc.codecs.clone(),
+            codecs: self.config.codecs.clone(),
             fingerprint: self.identity.fingerprint(),
             credentials: new_credentials(),
             candidates: self.candidates.to_vec(),
@@ -147,14 +146,7 @@ impl Shared {
             parameters: request.parameters,
             traits: traits(&answer),
         };
-        let admission = self
-            .exchange
-            .admit(&info)
-            .map_err(|refusal| match refusal {
-                ingress::Refusal::Busy => Refused::Busy,
-                ingress::Refusal::Draining => Refused::Draining,
-                ingress::Refusal::NoRoute => Refused::NoRoute,
-            })?;
+        let admission = self.exchange.admit(&info).map_err(Refused::from)?;
         let (orders, received) = mpsc::channel(ORDERS);
         let session = Session {
             route: request.route.into(),
@@ -171,7 +163,7 @@ impl Shared {
             credentials: ours.credentials,
             identity: self.identity.clone(),
             cname: self.cname.clone(),
-            opus_complexity: self.webrtc.opus_complexity,
+            opus_complexity: self.config.opus_complexity,
             beginning: Beginning {
                 ssrc: rand::random(),
                 sequence: rand::random(),
@@ -250,7 +242,7 @@ impl Session {
 impl From<ParseError> for Refused {
     fn from(error: ParseError) -> Self {
         match error {
-            ParseError::NotSdp | ParseError::MediaLine => Self::BadSdp,
+            ParseError::NotSdp | ParseError::MediaLine => Self::BadOffer,
             ParseError::TooLong
             | ParseError::TooManyMedia
             | ParseError::TooManyFormats
@@ -262,7 +254,7 @@ impl From<ParseError> for Refused {
 impl From<Unusable> for Refused {
     fn from(reason: Unusable) -> Self {
         match reason {
-            Unusable::NoIce | Unusable::NoRtcpMux => Self::NoIce,
+            Unusable::NoIce | Unusable::NoRtcpMux => Self::NoIceCredentials,
             Unusable::Sdp(refusal) => match refusal {
                 Refusal::NoAudio | Refusal::UnknownTransport => Self::NoAudio,
                 Refusal::NoCommonCodec => Self::NoCommonCodec,
