@@ -643,9 +643,10 @@ struct Answer {
 impl Answer {
     #[track_caller]
     fn header(&self, name: HeaderName) -> &str {
-        let values: Vec<&str> = self.headers(name.clone()).collect();
+        let label = name.to_string();
+        let values: Vec<&str> = self.headers(name).collect();
         let [value] = values[..] else {
-            panic!("one {name}: {values:?}");
+            panic!("one {label}: {values:?}");
         };
         value
     }
