@@ -16,6 +16,7 @@ use axum::http::header::RETRY_AFTER;
 use axum::http::header::VARY;
 use axum::http::header::WWW_AUTHENTICATE;
 use serde_json::Value;
+use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use super::*;
@@ -26,7 +27,7 @@ use crate::io::ingress::Admission;
 use crate::io::ingress::Exchange;
 use crate::io::ingress::Refusal;
 use crate::io::ingress::whip::WhipIngress;
-use crate::io::ingress::whip::routes;
+use crate::io::journal::Journal;
 use crate::io::leg::Leg;
 use crate::io::leg::LegInfo;
 
@@ -571,14 +572,19 @@ impl Gateway {
 
     async fn send(&self, request: Request) -> Answer {
         let router = self.router.get_or_init(|| {
-            routes(WhipIngress {
+            let ingress = WhipIngress {
                 public_url: self.public_url.to_owned(),
-                config: self.config.clone(),
+                config: config::Webrtc {
+                    listen: vec![([127, 0, 0, 1], 0).into()],
+                    ..self.config.clone()
+                },
                 exchange: Arc::new(Door {
                     refusal: self.refusal,
                     admitted: self.admitted.clone(),
                 }),
-            })
+            };
+            let started = ingress.start(&CancellationToken::new());
+            started.expect("a free port").expect("there is a port")
         });
         let response = router.clone().oneshot(request).await.expect("infallible");
         let (head, body) = response.into_parts();
@@ -631,7 +637,9 @@ impl Exchange for Door {
 }
 
 impl Admission for Place {
-    fn connect(self: Box<Self>, _: Leg) {}
+    fn connect(self: Box<Self>, _: Leg) -> Journal {
+        Journal::new()
+    }
 }
 
 struct Answer {
