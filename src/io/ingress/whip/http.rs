@@ -204,7 +204,7 @@ async fn end(
 ) -> Response {
     match session(&shared, path, &headers) {
         Ok(session) => {
-            session.hang_up();
+            shared.hang_up(&session);
             StatusCode::OK.into_response()
         }
         Err(reason) => problem::response(reason),

@@ -80,6 +80,7 @@ pub(super) struct Sessions(Arc<Mutex<BTreeMap<String, Session>>>);
 /// A session. Clones are the same one.
 #[derive(Clone)]
 pub(super) struct Session {
+    id: Arc<str>,
     route: Arc<str>,
     etag: Arc<Mutex<String>>,
     orders: mpsc::Sender<Order>,
@@ -149,6 +150,7 @@ impl Shared {
         let admission = self.exchange.admit(&info).map_err(Refused::from)?;
         let (orders, received) = mpsc::channel(ORDERS);
         let session = Session {
+            id: id.as_str().into(),
             route: request.route.into(),
             etag: Arc::new(Mutex::new(new_etag())),
             orders,
@@ -194,6 +196,13 @@ impl Shared {
     pub(super) fn find(&self, id: &str) -> Option<Session> {
         self.sessions.table().get(id).cloned()
     }
+
+    /// Ends a session's call, if nobody else has. It cannot be found any more, whatever its leg still has to say.
+    pub(super) fn hang_up(&self, session: &Session) {
+        self.sessions.table().remove(&*session.id);
+        // A full queue or none: it is ending, or has ended.
+        let _ = session.orders.try_send(Order::HangUp);
+    }
 }
 
 impl Session {
@@ -205,12 +214,6 @@ impl Session {
     /// Names its ICE session, with its quotes.
     pub(super) fn etag(&self) -> String {
         self.lock_etag().clone()
-    }
-
-    /// Ends the call, if nobody else has.
-    pub(super) fn hang_up(&self) {
-        // A full queue or none: it is ending, or has ended.
-        let _ = self.orders.try_send(Order::HangUp);
     }
 
     /// Makes the ICE session anew. What the client's own credentials are is nothing to an agent that sends no checks.
