@@ -15,8 +15,8 @@ BIN := $(TARGET)/debug
 # agent's ear, flite is its voice and the callers' in the demo and the tests.
 PACKAGES := gcc libc6-dev pkg-config libopus-dev libpocketsphinx-dev pocketsphinx-en-us flite
 
-# Other people's telephones and proxies, for the interoperation tests. Without one of them its tests are skipped.
-PEERS := sip-tester baresip-core kamailio openssl
+# Other people's telephones, proxies and browsers, for the interoperation tests. Without one of them its tests are skipped.
+PEERS := sip-tester baresip-core kamailio openssl chromium nodejs npm
 
 DEMO_HTTP := 127.0.0.1:18080
 DEMO_ADMIN := 127.0.0.1:19090
@@ -82,6 +82,9 @@ build: setup
 peers: setup
 	@for package in $(PEERS); do \
 		dpkg-query -W -f='$${Status}' $$package 2>/dev/null | grep -q "ok installed" && continue; \
+		case $$package in \
+			nodejs) command -v node >/dev/null && continue;; \
+			npm) command -v npm >/dev/null && continue;; esac; \
 		if [ "$$package" = kamailio ] && [ -d /run/systemd/system ]; then \
 			echo "interop: kamailio is yours to install: its package starts a server on port 5060"; continue; fi; \
 		if [ "$$(id -u)" = 0 ]; then run=; else run="sudo -n"; fi; \

@@ -12,6 +12,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Parser;
 use clap::Subcommand;
+use http::Uri;
 use tandem::config::AgentKind;
 use tandem::config::Config;
 use tandem::io::agents::ConfiguredAgent;
@@ -21,9 +22,13 @@ use tandem::io::calls::Calls;
 use tandem::io::http::Listener;
 use tandem::io::http::admin;
 use tandem::io::http::admin::Admin;
+use tandem::io::http::phone;
+use tandem::io::http::phone::Phone;
 use tandem::io::ingress::sip::SipIngress;
 use tandem::io::ingress::twilio;
 use tandem::io::ingress::twilio::TwilioIngress;
+use tandem::io::ingress::whip::WhipIngress;
+use tandem::io::leg::IngressKind;
 use tandem::io::metrics;
 use tandem::io::telemetry;
 use tokio::signal::unix::SignalKind;
@@ -137,6 +142,18 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         exchange: Arc::new(calls.clone()),
         timings: twilio::Timings::default(),
     });
+    let whip = WhipIngress {
+        public_url: public_url(&config, public_address),
+        config: config.webrtc.clone(),
+        exchange: Arc::new(calls.clone()),
+    };
+    let public = match whip.start(&stopped)? {
+        Some(whip) if config.webrtc.phone_page => {
+            public.merge(whip).merge(phone::routes(&phone(&config)))
+        }
+        Some(whip) => public.merge(whip),
+        None => public,
+    };
     let sip = SipIngress {
         sip: config.sip.clone(),
         rtp: config.rtp.clone(),
@@ -184,6 +201,30 @@ fn public_url(config: &Config, listening: SocketAddr) -> String {
         Some(_) => config.http.public_base(),
         None => format!("http://{listening}"),
     }
+}
+
+/// What the phone page is told.
+fn phone(config: &Config) -> Phone {
+    let by_whip = config
+        .routes
+        .iter()
+        .filter(|route| route.ingress.is_none_or(|kind| kind == IngressKind::Whip));
+    Phone {
+        whip_routes: by_whip
+            .map(|route| route.to.as_ref().unwrap_or(&route.name).clone())
+            .collect(),
+        asks_token: config.webrtc.require_token,
+        base_path: base_path(config),
+    }
+}
+
+/// The path of `http.public_url`, without a slash at the end.
+fn base_path(config: &Config) -> String {
+    let url = config.http.public_base();
+    let uri: Option<Uri> = url.parse().ok();
+    uri.map_or_else(String::new, |uri| {
+        uri.path().trim_end_matches('/').to_owned()
+    })
 }
 
 /// Lets calls come to their end after a stop signal; a second one ends them at once.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
+use tandem::config::AdvertisedAddress;
 use tandem::config::AgentKind;
 use tandem::config::BargeIn;
 use tandem::config::Config;
@@ -19,6 +20,8 @@ use tandem::config::SipRegister;
 use tandem::config::SipTransport;
 use tandem::config::SipUser;
 use tandem::config::SrtpPolicy;
+use tandem::config::Webrtc;
+use tandem::config::WhipToken;
 use tandem::config::problem::Problems;
 use tandem::engine::media::codec::packet::Codec;
 use tandem::io::leg::IngressKind;
@@ -61,6 +64,7 @@ fn the_documented_file_names_every_key_that_is_known() {
         sip.auth.x = 1
         rtp.x = 1
         twilio.x = 1
+        webrtc.x = 1
         audio.x = 1
         turn.x = 1
         log.x = 1
@@ -81,7 +85,7 @@ fn the_documented_file_names_every_key_that_is_known() {
         kind = 'local'
     ";
     let problems = problems(broken, &[("PASSWORD", "hush-hush")]);
-    assert_eq!(problems.len(), 15, "{problems:#?}");
+    assert_eq!(problems.len(), 16, "{problems:#?}");
     for line in problems {
         let (_, known) = line.split_once("known here: ").expect("the known keys");
         for key in known.split(", ") {
@@ -157,8 +161,8 @@ fn every_problem_is_told_at_once_with_its_place() {
             r#"FILE: agents.support.language: must be a language tag such as "en-US""#,
             r#"FILE: agents.support.greeting: must be "none" or exactly one of { event = … }, { text = … }, { intent = … }"#,
             r#"FILE: routes[0].agent: there is no agent "nobody"; known: sales, support"#,
-            r#"FILE: routes[0].ingress: "pigeon" is none of sip, twilio"#,
-            "FILE: colour: unknown section; known: http, admin, limits, drain, sip, rtp, twilio, audio, turn, log, routes, agents",
+            r#"FILE: routes[0].ingress: "pigeon" is none of sip, twilio, whip"#,
+            "FILE: colour: unknown section; known: http, admin, limits, drain, sip, rtp, twilio, webrtc, audio, turn, log, routes, agents",
         ]
     );
 }
@@ -166,10 +170,7 @@ fn every_problem_is_told_at_once_with_its_place() {
 #[test]
 fn what_this_version_cannot_do_is_refused_rather_than_ignored() {
     let broken = r#"
-        [webrtc]
-        listen = "0.0.0.0:10443"
         [[routes]]
-        ingress = "whip"
         agent = "old"
         [agents.old]
         kind = "dialogflow-es"
@@ -178,10 +179,8 @@ fn what_this_version_cannot_do_is_refused_rather_than_ignored() {
     assert_eq!(
         problems(broken, &[("TANDEM__FALLBACK__PROMPT", "sorry.wav")]),
         [
-            "FILE: webrtc: not supported yet by this version",
             "environment: TANDEM__FALLBACK__PROMPT: not supported yet by this version",
             r#"FILE: agents.old.kind: "dialogflow-es" is not supported yet by this version"#,
-            r#"FILE: routes[0].ingress: "whip" is not supported yet by this version"#,
         ]
     );
 }
@@ -266,7 +265,7 @@ fn variables_with_unknown_names_are_told() {
         [
             "environment: TANDEM__LIMITS__CALL: unknown key; known here: calls, calls_per_second, call_duration",
             "environment: TANDEM__ROUTES__0__AGENT: must be tables in a file: [[routes]]",
-            "environment: TANDEM__TWILLIO__PARAMETERS: unknown section; known: http, admin, limits, drain, sip, rtp, twilio, audio, turn, log, routes, agents",
+            "environment: TANDEM__TWILLIO__PARAMETERS: unknown section; known: http, admin, limits, drain, sip, rtp, twilio, webrtc, audio, turn, log, routes, agents",
         ]
     );
 }
@@ -274,8 +273,8 @@ fn variables_with_unknown_names_are_told() {
 #[test]
 fn the_signature_is_required_wherever_others_can_call() {
     let token = ("TWILIO_AUTH_TOKEN", "12345");
-    let open = "[http]\nlisten = '0.0.0.0:8080'\n";
-    let tunnel = "[http]\npublic_url = 'https://voice.example.com/'\n";
+    let open = "webrtc.listen = []\n[http]\nlisten = '0.0.0.0:8080'\n";
+    let tunnel = "webrtc.listen = []\n[http]\npublic_url = 'https://voice.example.com/'\n";
     let missing =
         "FILE: twilio.require_signature: set TWILIO_AUTH_TOKEN or require_signature = false";
     assert_eq!(problems(open, &[]), [missing]);
@@ -362,6 +361,8 @@ fn what_is_printed_loads_to_the_same_and_holds_no_secret() {
         public_url = "https://voice.example.com/calls"
         [twilio]
         parameters = ["A \"quoted\" name"]
+        [webrtc]
+        require_token = false
         [[routes]]
         ingress = "twilio"
         to = "+1"
@@ -820,6 +821,271 @@ fn variables_reach_sip_with_lists_of_either_kind() {
             "environment: TANDEM__SIP__AUTH__USERS: must be tables in a file: [[sip.auth.users]]",
             "environment: TANDEM__RTP__CODECS: must have one at least",
         ]
+    );
+}
+
+#[test]
+fn everything_about_webrtc_is_read() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let text =
+        "# for the shop\n  shop:of-a-file==  # until spring\r\n\nof-a-file-too, a:b:c/d+e~f\n";
+    let tokens = written(&directory, "tokens", text);
+    let file = format!(
+        r#"
+        [webrtc]
+        listen = ["0.0.0.0:10443", "[::1]:10444", "127.0.0.1:0"]
+        advertised_addresses = ["203.0.113.7", "203.0.113.7:30443", "2001:DB8::7", "[2001:db8::7]:30443"]
+        tokens_env = "MY_TOKENS"
+        tokens_file = '{tokens}'
+        require_token = false
+        allowed_origins = ["https://WWW.example.com:443", "http://localhost:3000", "https://[::1]:8443"]
+        parameters = ["customer", "campaign"]
+        stun_servers = ["stun:stun.example.com", "stun:203.0.113.9:3478"]
+        turn_servers = ["turn:turn.example.com:3478?transport=udp", "turns:[2001:db8::9]:443?transport=tcp"]
+        turn_secret_env = "MY_TURN_SECRET"
+        turn_credential_life = "10m"
+        codecs = ["PCMA", "opus"]
+        opus_complexity = 10
+        phone_page = false
+        "#
+    );
+    let environment = [
+        ("MY_TOKENS", " of-a-variable\tshop:of-a-variable-too,"),
+        ("MY_TURN_SECRET", "hush-hush"),
+    ];
+    let token = |route: Option<&str>, token: &str| WhipToken {
+        route: route.map(str::to_owned),
+        token: Secret::new(token.to_owned()),
+    };
+    let advertised = |ip: &str, port| AdvertisedAddress {
+        ip: ip.parse().expect("an address"),
+        port,
+    };
+    let owned = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
+    let config = load(&file, &environment).expect("valid");
+    assert_eq!(
+        config.webrtc,
+        Webrtc {
+            listen: ["0.0.0.0:10443", "[::1]:10444", "127.0.0.1:0"]
+                .map(|text| text.parse().expect("an address"))
+                .to_vec(),
+            advertised_addresses: vec![
+                advertised("203.0.113.7", None),
+                advertised("203.0.113.7", Some(30_443)),
+                advertised("2001:db8::7", None),
+                advertised("2001:db8::7", Some(30_443)),
+            ],
+            tokens_env: "MY_TOKENS".into(),
+            tokens_file: Some(tokens.into()),
+            tokens: vec![
+                token(None, "of-a-variable"),
+                token(Some("shop"), "of-a-variable-too"),
+                token(Some("shop"), "of-a-file=="),
+                token(None, "of-a-file-too"),
+                token(Some("a:b"), "c/d+e~f"),
+            ],
+            require_token: false,
+            allowed_origins: owned(&[
+                "https://www.example.com",
+                "http://localhost:3000",
+                "https://[::1]:8443",
+            ]),
+            parameters: owned(&["customer", "campaign"]),
+            stun_servers: owned(&["stun:stun.example.com", "stun:203.0.113.9:3478"]),
+            turn_servers: owned(&[
+                "turn:turn.example.com:3478?transport=udp",
+                "turns:[2001:db8::9]:443?transport=tcp",
+            ]),
+            turn_secret_env: Some("MY_TURN_SECRET".into()),
+            turn_secret: Some(Secret::new("hush-hush".into())),
+            turn_credential_life: Duration::from_secs(600),
+            codecs: vec![Codec::Pcma, Codec::Opus],
+            opus_complexity: 10,
+            phone_page: false,
+        }
+    );
+    let printed = config.to_string();
+    assert_eq!(load(&printed, &environment).expect("it loads"), config);
+    for text in [printed, format!("{config:?}")] {
+        assert!(text.contains("<secret>"), "{text}");
+        for secret in ["of-a-file", "of-a-variable", "c/d+e~f", "hush-hush"] {
+            assert!(!text.contains(secret), "{text}");
+        }
+    }
+}
+
+#[test]
+fn every_problem_with_webrtc_is_told_at_once_with_its_place() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = "shop:hush-hush\nhush:hush!\n:hush-hush\n#all\nhush-hush-1 hush=hush\nhush-hush-2";
+    let tokens = written(&directory, "tokens", file);
+    let broken = format!(
+        r#"
+        [sip]
+        listen = ["udp:127.0.0.1:5060", "tcp:127.0.0.1:10443"]
+        [webrtc]
+        listen = ["127.0.0.1:10443", "0.0.0.0:10443", "0.0.0.0:5060", "localhost:1", "[::]:10443"]
+        advertised_addresses = ["0.0.0.0", "[::]:1", "203.0.113.7:0", "voice.example.com"]
+        tokens_file = '{tokens}'
+        allowed_origins = ["*", "https://www.example.com/", "www.example.com", "ftp://a", "null", "https://a@b"]
+        parameters = "customer"
+        stun_servers = ["turn:a", "stun:", "stun:a:0", "stun:a?transport=udp"]
+        turn_servers = ["turn:a?transport=tls", "stun:a", "turn:a"]
+        turn_credential_life = "59s"
+        codecs = ["opus", "G722", "vp8", "OPUS"]
+        opus_complexity = 11
+        phone_page = "no"
+        token = "hush-hush"
+        "#
+    );
+    let environment = [("TANDEM_WHIP_TOKENS", "hush-hush-1 hush\u{e4}hush")];
+    let problems = problems(&broken, &environment);
+    let entry = "must be TOKEN or ROUTE:TOKEN, the token of letters, digits and -._~+/, with = only at its end";
+    assert_eq!(
+        problems,
+        [
+            r#"FILE: webrtc.listen[3]: "localhost:1" must be an address and a port, such as "127.0.0.1:10443""#,
+            "FILE: webrtc.listen: 0.0.0.0:10443 has the same port as 127.0.0.1:10443",
+            "FILE: webrtc.listen: 0.0.0.0:5060 must not be the same as sip.listen, udp:127.0.0.1:5060",
+            r#"FILE: webrtc.advertised_addresses[0]: "0.0.0.0" must be an address that callers can reach"#,
+            r#"FILE: webrtc.advertised_addresses[1]: "[::]:1" must be an address that callers can reach"#,
+            r#"FILE: webrtc.advertised_addresses[2]: "203.0.113.7:0" must be an address that callers can reach"#,
+            r#"FILE: webrtc.advertised_addresses[3]: "voice.example.com" must be an IP address, perhaps with a port, such as "203.0.113.7""#,
+            &format!("environment: TANDEM_WHIP_TOKENS: entry 2 {entry}"),
+            &format!("FILE: webrtc.tokens_file: entry 2 {entry}"),
+            &format!("FILE: webrtc.tokens_file: entry 3 {entry}"),
+            "FILE: webrtc.tokens_file: entry 4 repeats an earlier token",
+            &format!("FILE: webrtc.tokens_file: entry 5 {entry}"),
+            r#"FILE: webrtc.stun_servers[0]: "turn:a" must be a URI such as "stun:stun.example.com:3478""#,
+            r#"FILE: webrtc.stun_servers[1]: "stun:" must be a URI such as "stun:stun.example.com:3478""#,
+            r#"FILE: webrtc.stun_servers[2]: "stun:a:0" must be a URI such as "stun:stun.example.com:3478""#,
+            r#"FILE: webrtc.stun_servers[3]: "stun:a?transport=udp" must be a URI such as "stun:stun.example.com:3478""#,
+            r#"FILE: webrtc.turn_servers[0]: "turn:a?transport=tls" must be a URI such as "turn:turn.example.com:3478?transport=udp""#,
+            r#"FILE: webrtc.turn_servers[1]: "stun:a" must be a URI such as "turn:turn.example.com:3478?transport=udp""#,
+            "FILE: webrtc.turn_secret_env: missing; turn_servers need it",
+            r#"FILE: webrtc.allowed_origins[1]: "https://www.example.com/" must be "*" or an origin such as "https://www.example.com", without a path"#,
+            r#"FILE: webrtc.allowed_origins[2]: "www.example.com" must be "*" or an origin such as "https://www.example.com", without a path"#,
+            r#"FILE: webrtc.allowed_origins[3]: "ftp://a" must be "*" or an origin such as "https://www.example.com", without a path"#,
+            r#"FILE: webrtc.allowed_origins[4]: "null" must be "*" or an origin such as "https://www.example.com", without a path"#,
+            r#"FILE: webrtc.allowed_origins[5]: "https://a@b" must be "*" or an origin such as "https://www.example.com", without a path"#,
+            "FILE: webrtc.parameters: must be a list of strings",
+            "FILE: webrtc.turn_credential_life: must be from 1m to 1day",
+            r#"FILE: webrtc.codecs[1]: "G722" is none of opus, pcmu, pcma: browsers do not offer it any more"#,
+            r#"FILE: webrtc.codecs[2]: "vp8" is none of opus, pcmu, pcma"#,
+            "FILE: webrtc.codecs: opus is there twice",
+            "FILE: webrtc.opus_complexity: must be from 0 to 10",
+            "FILE: webrtc.phone_page: must be true or false",
+            "FILE: webrtc.token: unknown key; known here: listen, advertised_addresses, tokens_env, tokens_file, require_token, stun_servers, turn_servers, turn_secret_env, allowed_origins, parameters, turn_credential_life, codecs, opus_complexity, phone_page",
+        ]
+    );
+    assert!(!problems.concat().contains("hush"));
+}
+
+#[test]
+fn a_token_is_required_wherever_others_can_call_by_webrtc() {
+    let tokens = ("TANDEM_WHIP_TOKENS", "12345");
+    let signed = ("TWILIO_AUTH_TOKEN", "12345");
+    let open = "[http]\nlisten = '0.0.0.0:8080'\n";
+    let tunnel = "[http]\npublic_url = 'https://voice.example.com'\n";
+    let missing =
+        "FILE: webrtc.require_token: set TANDEM_WHIP_TOKENS, tokens_file or require_token = false";
+    for file in [open, tunnel] {
+        assert_eq!(problems(file, &[signed]), [missing]);
+        let empty = ("TANDEM_WHIP_TOKENS", " , ");
+        assert_eq!(problems(file, &[signed, empty]), [missing]);
+        let config = load(file, &[signed, tokens]).expect("valid");
+        assert!(config.webrtc.require_token);
+        let without = format!("{file}[webrtc]\nlisten = []\n");
+        let config = load(&without, &[signed]).expect("valid");
+        assert!(config.webrtc.listen.is_empty() && !config.webrtc.require_token);
+        let allowed = format!("{file}[webrtc]\nrequire_token = false\n");
+        let config = load(&allowed, &[signed, tokens]).expect("valid");
+        assert!(!config.webrtc.require_token);
+    }
+    assert!(load("", &[tokens]).expect("valid").webrtc.require_token);
+    assert_eq!(
+        problems("[webrtc]\nrequire_token = true", &[]),
+        ["FILE: webrtc.require_token: needs tokens: set TANDEM_WHIP_TOKENS or tokens_file"]
+    );
+}
+
+#[test]
+fn tokens_that_are_named_must_be_there() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let comments = written(&directory, "comments", "# none yet\n \n");
+    let long = written(&directory, "long", &"x".repeat(65_537));
+    let problem = |key: &str, value: &str| {
+        let file = format!("[webrtc]\n{key} = '{value}'");
+        problems(&file, &[("TANDEM_WHIP_TOKENS", "12345")])
+    };
+    assert_eq!(
+        problem("tokens_env", "OTHER"),
+        ["FILE: webrtc.tokens_env: the environment variable OTHER is not set"]
+    );
+    assert_eq!(
+        problem("tokens_env", "12-345"),
+        ["FILE: webrtc.tokens_env: must be the name of an environment variable"]
+    );
+    assert_eq!(
+        problem("tokens_file", &comments),
+        ["FILE: webrtc.tokens_file: there is no token in it"]
+    );
+    assert_eq!(
+        problem("tokens_file", &long),
+        [format!(
+            "FILE: webrtc.tokens_file: {long:?} is longer than 65536 bytes"
+        )]
+    );
+    let [missing] = &problem("tokens_file", "nowhere")[..] else {
+        panic!("one problem");
+    };
+    let begins = r#"FILE: webrtc.tokens_file: "nowhere" cannot be read: "#;
+    assert!(missing.starts_with(begins), "{missing}");
+
+    let turn = "[webrtc]\nturn_servers = ['turn:a']\nturn_secret_env = 'OTHER'";
+    assert_eq!(
+        problems(turn, &[("OTHER", "")]),
+        ["FILE: webrtc.turn_secret_env: the environment variable OTHER is not set"]
+    );
+}
+
+#[test]
+fn one_token_may_be_good_for_two_routes_but_not_twice_for_one() {
+    let with = |tokens: &str| load("", &[("TANDEM_WHIP_TOKENS", tokens)]);
+    assert_eq!(with("a:T b:T").expect("valid").webrtc.tokens.len(), 2);
+    for repeated in ["a:T a:T", "T T", "T a:T", "a:T T"] {
+        let problems = with(repeated).expect_err(repeated).to_string();
+        let told = "environment: TANDEM_WHIP_TOKENS: entry 2 repeats an earlier token";
+        assert_eq!(problems, told, "{repeated}");
+    }
+    let many: Vec<String> = (0..1_001).map(|number| number.to_string()).collect();
+    let problems = with(&many.join(",")).expect_err("too many").to_string();
+    assert_eq!(
+        problems,
+        "environment: TANDEM_WHIP_TOKENS: there are more than 1000 tokens"
+    );
+}
+
+#[test]
+fn webrtc_listens_where_it_is_told_in_any_way_that_says_so() {
+    let listen = |file: &str, environment: &[(&str, &str)]| {
+        let config = load(file, environment).expect("valid");
+        let listen = config.webrtc.listen.iter().map(ToString::to_string);
+        listen.collect::<Vec<_>>()
+    };
+    let file = "[webrtc]\nlisten = '127.0.0.1:1'";
+    assert_eq!(listen(file, &[]), ["127.0.0.1:1"]);
+    let variable = |text| [("TANDEM__WEBRTC__LISTEN", text)];
+    assert_eq!(listen(file, &variable("[::1]:2")), ["[::1]:2"]);
+    assert_eq!(
+        listen(file, &variable("[::1]:2, 127.0.0.1:2")),
+        ["[::1]:2", "127.0.0.1:2"]
+    );
+    assert!(listen(file, &variable("")).is_empty());
+    assert!(listen("[webrtc]\nlisten = []", &[]).is_empty());
+    assert_eq!(
+        problems("[webrtc]\nlisten = 10443", &[]),
+        ["FILE: webrtc.listen: must be a list of strings"]
     );
 }
 

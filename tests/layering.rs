@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 /// For each place, the paths in this crate (after `crate::` or `tandem::`) that it may name. The longest place that
 /// fits a file is its own.
-const MAY_NAME: [(&str, &[&str]); 20] = [
+const MAY_NAME: [(&str, &[&str]); 21] = [
     ("main.rs", &["config", "io", "local_agent"]),
     ("lib.rs", &[]),
     ("config", &["config", "engine::media", "io::leg"]),
@@ -19,6 +19,15 @@ const MAY_NAME: [(&str, &[&str]); 20] = [
     (
         "engine/sdp",
         &["engine::media", "engine::rtp", "engine::sdp"],
+    ),
+    (
+        "engine/webrtc",
+        &[
+            "engine::media",
+            "engine::rtp",
+            "engine::sdp",
+            "engine::webrtc",
+        ],
     ),
     ("engine/call", &["engine::call", "engine::media"]),
     ("io", &[]),
@@ -67,6 +76,7 @@ const MAY_NAME: [(&str, &[&str]); 20] = [
             "config",
             "engine",
             "io::ingress",
+            "io::journal",
             "io::leg",
             "io::metrics",
             "io::telemetry",

@@ -135,7 +135,8 @@ fn is_address(text: &str) -> bool {
         && is_host_and_port(&rest[..end])
 }
 
-fn is_host_and_port(text: &str) -> bool {
+/// A host, IPv6 in brackets, and perhaps a port.
+pub(super) fn is_host_and_port(text: &str) -> bool {
     let is_port = |text: &str| is_digits(text) && text.parse::<u16>().is_ok_and(|port| port > 0);
     if let Some(rest) = text.strip_prefix('[') {
         return rest.split_once(']').is_some_and(|(address, port)| {

@@ -31,8 +31,6 @@ const KINDS_NOT_YET: [&str; 3] = [
     "dialogflow-es-v2beta1",
     "dialogflow-conversation",
 ];
-/// Ingresses of the documented configuration that this version does not have.
-const INGRESSES_NOT_YET: [&str; 1] = ["whip"];
 
 /// The agents; without any, the local one.
 pub(super) fn agents(node: Option<Node>, report: &mut Report) -> BTreeMap<String, Agent> {
@@ -261,9 +259,6 @@ fn route(
         .text("name")
         .unwrap_or_else(|| format!("route-{}", position + 1));
     let ingress = section.parsed("ingress", |text| {
-        if INGRESSES_NOT_YET.contains(&text) {
-            return Err(format!("{text:?} is not supported yet by this version"));
-        }
         let known = IngressKind::ALL
             .into_iter()
             .find(|kind| kind.label() == text);

@@ -25,6 +25,7 @@ use super::agents::agents;
 use super::agents::routes;
 use super::load_sip::rtp;
 use super::load_sip::sip;
+use super::load_webrtc::webrtc;
 use super::problem::Problems;
 use super::problem::Report;
 use super::section::Section;
@@ -41,7 +42,7 @@ pub const DEFAULT_PATH: &str = "config/tandem.toml";
 const MAX_FILE_BYTES: u64 = 1024 * 1024;
 /// Sections of the documented configuration that this version does not act on. To accept them in silence would make
 /// people believe in them.
-const NOT_YET: [&str; 2] = ["webrtc", "fallback"];
+const NOT_YET: [&str; 1] = ["fallback"];
 
 pub(super) const DAY: Duration = Duration::from_secs(24 * 3_600);
 
@@ -155,13 +156,15 @@ fn config(
     let rtp = rtp(Section::new("rtp".into(), fields.remove("rtp"), report));
     let twilio_section = Section::new("twilio".into(), fields.remove("twilio"), report);
     let twilio = twilio(twilio_section, environment, &http);
+    let webrtc_section = Section::new("webrtc".into(), fields.remove("webrtc"), report);
+    let webrtc = webrtc(webrtc_section, environment, &http, &sip);
     let audio = audio(Section::new("audio".into(), fields.remove("audio"), report));
     let turn = turn(Section::new("turn".into(), fields.remove("turn"), report));
     let log = log(Section::new("log".into(), fields.remove("log"), report));
     let agents = agents(fields.remove("agents"), report);
     let routes = routes(fields.remove("routes"), &agents, report);
     for (name, node) in fields {
-        let reason = "unknown section; known: http, admin, limits, drain, sip, rtp, twilio, audio, turn, log, routes, agents";
+        let reason = "unknown section; known: http, admin, limits, drain, sip, rtp, twilio, webrtc, audio, turn, log, routes, agents";
         report.tell(&innermost(&node), &name, reason);
     }
     Config {
@@ -172,6 +175,7 @@ fn config(
         sip,
         rtp,
         twilio,
+        webrtc,
         audio,
         turn,
         log,
@@ -273,7 +277,7 @@ fn twilio(mut section: Section<'_>, environment: &BTreeMap<String, String>, http
 }
 
 /// A loopback listener is still open to the world when a tunnel or a proxy stands before it, which `public_url` tells.
-fn only_this_machine_calls(http: &Http) -> bool {
+pub(super) fn only_this_machine_calls(http: &Http) -> bool {
     let published = http.public_url.as_ref().is_some_and(|url| {
         let uri: Option<Uri> = url.parse().ok();
         !uri.as_ref().and_then(Uri::host).is_some_and(is_loopback)

@@ -138,7 +138,9 @@ fn tls_file(section: &mut Section<'_>, key: &'static str, is_needed: bool) -> Op
 fn auth(mut section: Section<'_>, environment: &Environment) -> SipAuth {
     let realm = section.parsed("realm", quotable);
     let default = SipAuth::default();
-    let algorithms = choices(&mut section, "algorithms", &DigestAlgorithm::WORDS);
+    let algorithms = choices(&mut section, "algorithms", &DigestAlgorithm::WORDS, |_| {
+        None
+    });
     let mut names = BTreeSet::new();
     let users = section.tables("users", |mut user| {
         let origin = user.origin("username");
@@ -222,24 +224,28 @@ fn password(
 }
 
 fn password_of_file(path: &str) -> Result<String, String> {
-    let cannot = |error: std::io::Error| format!("{path:?} cannot be read: {error}");
-    let mut text = String::new();
-    File::open(path)
-        .map_err(cannot)?
-        .take(MAX_PASSWORD_BYTES as u64 + 1)
-        .read_to_string(&mut text)
-        .map_err(cannot)?;
-    if text.len() > MAX_PASSWORD_BYTES {
-        return Err(format!(
-            "{path:?} is longer than {MAX_PASSWORD_BYTES} bytes"
-        ));
-    }
+    let text = text_of_file(path, MAX_PASSWORD_BYTES)?;
     // Editors end a file with a line feed that nobody means.
     let password = text.trim_end_matches(['\r', '\n']);
     if password.is_empty() {
         return Err(format!("{path:?} is empty"));
     }
     Ok(password.to_owned())
+}
+
+/// The text of a file that has this many bytes at most.
+pub(super) fn text_of_file(path: &str, max_bytes: usize) -> Result<String, String> {
+    let cannot = |error: std::io::Error| format!("{path:?} cannot be read: {error}");
+    let mut text = String::new();
+    File::open(path)
+        .map_err(cannot)?
+        .take(max_bytes as u64 + 1)
+        .read_to_string(&mut text)
+        .map_err(cannot)?;
+    if text.len() > max_bytes {
+        return Err(format!("{path:?} is longer than {max_bytes} bytes"));
+    }
+    Ok(text)
 }
 
 /// `[rtp]`
@@ -294,14 +300,16 @@ fn ports(text: &str) -> Result<RangeInclusive<u16>, String> {
 
 fn codecs(section: &mut Section<'_>) -> Option<Vec<Codec>> {
     let words = Codec::ALL.map(|codec| (codec.encoding_name().to_ascii_lowercase(), codec));
-    choices(section, "codecs", &words)
+    choices(section, "codecs", &words, |_| None)
 }
 
-/// A list of words, each of which stands for something: one at least, none twice, written in any case.
-fn choices<T: Copy + PartialEq>(
+/// A list of words, each of which stands for something: one at least, none twice, written in any case. `why_not` knows
+/// why a word that people may expect is none of them.
+pub(super) fn choices<T: Copy + PartialEq>(
     section: &mut Section<'_>,
     key: &'static str,
     words: &[(impl AsRef<str>, T)],
+    why_not: impl Fn(&str) -> Option<&'static str>,
 ) -> Option<Vec<T>> {
     let origin = section.origin(key);
     let chosen = section.parsed_list(key, |text| {
@@ -311,7 +319,12 @@ fn choices<T: Copy + PartialEq>(
             .map(|(_, meaning)| *meaning)
             .ok_or_else(|| {
                 let words = words.iter().map(|(word, _)| word.as_ref());
-                format!("{text:?} is none of {}", list(words))
+                let reason = why_not(text).map(|reason| format!(": {reason}"));
+                format!(
+                    "{text:?} is none of {}{}",
+                    list(words),
+                    reason.unwrap_or_default()
+                )
             })
     })?;
     if chosen.is_empty() {

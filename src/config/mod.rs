@@ -11,11 +11,13 @@ mod address;
 mod agents;
 pub mod load;
 mod load_sip;
+mod load_webrtc;
 mod print;
 pub mod problem;
 mod section;
 mod sip;
 mod tree;
+mod webrtc;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -32,6 +34,9 @@ pub use self::sip::SipRegister;
 pub use self::sip::SipTransport;
 pub use self::sip::SipUser;
 pub use self::sip::SrtpPolicy;
+pub use self::webrtc::AdvertisedAddress;
+pub use self::webrtc::Webrtc;
+pub use self::webrtc::WhipToken;
 use crate::io::leg::IngressKind;
 
 /// Everything that can be configured, checked as a whole.
@@ -51,6 +56,8 @@ pub struct Config {
     pub rtp: Rtp,
     /// `[twilio]`.
     pub twilio: Twilio,
+    /// `[webrtc]`.
+    pub webrtc: Webrtc,
     /// `[audio]`.
     pub audio: Audio,
     /// `[turn]`.

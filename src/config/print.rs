@@ -19,6 +19,7 @@ use super::Sip;
 use super::SrtpPolicy;
 use super::Twilio;
 use super::Uplink;
+use super::Webrtc;
 use crate::io::leg::IngressKind;
 
 impl Display for Config {
@@ -41,6 +42,7 @@ impl Display for Config {
         sip(f, &self.sip)?;
         rtp(f, &self.rtp)?;
         twilio(f, &self.twilio)?;
+        webrtc(f, &self.webrtc)?;
 
         writeln!(f, "\n[audio]")?;
         let uplink = word(&Uplink::WORDS, self.audio.uplink);
@@ -153,6 +155,41 @@ fn twilio(f: &mut Formatter<'_>, twilio: &Twilio) -> std::fmt::Result {
     writeln!(f, "auth_token_env = {variable}  # {state}")?;
     writeln!(f, "require_signature = {}", twilio.require_signature)?;
     writeln!(f, "parameters = {}", quoted_list(&twilio.parameters))
+}
+
+fn webrtc(f: &mut Formatter<'_>, webrtc: &Webrtc) -> std::fmt::Result {
+    let codecs = webrtc.codecs.iter();
+    let codecs: Vec<&str> = codecs
+        .map(|codec| word_of(&Webrtc::CODECS, *codec))
+        .collect();
+    writeln!(f, "\n[webrtc]")?;
+    writeln!(f, "listen = {}", quoted_list(&webrtc.listen))?;
+    let advertised = quoted_list(&webrtc.advertised_addresses);
+    writeln!(f, "advertised_addresses = {advertised}")?;
+    writeln!(f, "tokens_env = {}", quoted(&webrtc.tokens_env))?;
+    let tokens_file = webrtc.tokens_file.as_ref();
+    optional(f, "tokens_file", tokens_file.map(|path| path.display()))?;
+    match &webrtc.tokens[..] {
+        [] => writeln!(f, "# no tokens")?,
+        [first, ..] => {
+            let count = webrtc.tokens.len();
+            writeln!(f, "# tokens: {count}, each {:?}", first.token)?;
+        }
+    }
+    writeln!(f, "require_token = {}", webrtc.require_token)?;
+    let origins = quoted_list(&webrtc.allowed_origins);
+    writeln!(f, "allowed_origins = {origins}")?;
+    writeln!(f, "parameters = {}", quoted_list(&webrtc.parameters))?;
+    writeln!(f, "stun_servers = {}", quoted_list(&webrtc.stun_servers))?;
+    writeln!(f, "turn_servers = {}", quoted_list(&webrtc.turn_servers))?;
+    if let (Some(name), Some(secret)) = (&webrtc.turn_secret_env, &webrtc.turn_secret) {
+        writeln!(f, "turn_secret_env = {}  # {secret:?}", quoted(name))?;
+    }
+    let life = time(webrtc.turn_credential_life);
+    writeln!(f, "turn_credential_life = {life}")?;
+    writeln!(f, "codecs = {}", quoted_list(&codecs))?;
+    writeln!(f, "opus_complexity = {}", webrtc.opus_complexity)?;
+    writeln!(f, "phone_page = {}", webrtc.phone_page)
 }
 
 fn route(f: &mut Formatter<'_>, route: &Route) -> std::fmt::Result {

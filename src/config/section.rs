@@ -244,6 +244,30 @@ impl<'a> Section<'a> {
         parse: impl Fn(&str) -> Result<T, String>,
     ) -> Option<Vec<T>> {
         let items = self.read(key, items_of)?;
+        self.parsed_items(key, &items, parse)
+    }
+
+    /// The same, and in a file a single text is a list of one.
+    pub(super) fn parsed_list_or_one<T>(
+        &mut self,
+        key: &'static str,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Option<Vec<T>> {
+        let items = self.read(key, |node| match &node.content {
+            Content::Value(toml::Value::String(_)) if !from_environment(node) => {
+                Ok(vec![node.clone()])
+            }
+            Content::Value(_) | Content::Table(_) | Content::List(_) => items_of(node),
+        })?;
+        self.parsed_items(key, &items, parse)
+    }
+
+    fn parsed_items<T>(
+        &mut self,
+        key: &'static str,
+        items: &[Node],
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Option<Vec<T>> {
         let mut values = Vec::new();
         for (position, item) in items.iter().enumerate() {
             match text_of(item).and_then(&parse) {

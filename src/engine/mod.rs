@@ -7,6 +7,7 @@
 //! - [`media`]: sound as numbers: frames, rings, codecs, resampling, voice activity, WAV.
 //! - [`rtp`]: packets in order, reports, keys.
 //! - [`sdp`]: what two sides can speak, and what they agree on.
+//! - [`webrtc`]: what a browser has besides: checks, keys and text on the port of its sound.
 //! - [`call`]: the state machine of one call: turns, barge-in, playout, digits, endings.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
@@ -14,3 +15,4 @@ pub mod call;
 pub mod media;
 pub mod rtp;
 pub mod sdp;
+pub mod webrtc;

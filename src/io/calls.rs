@@ -147,12 +147,7 @@ impl Calls {
         if self.is_draining() {
             return Err(Refused::Draining);
         }
-        let route = self
-            .0
-            .routes
-            .iter()
-            .find(|route| fits(route, info))
-            .ok_or(Refused::NoRoute)?;
+        let route = choose(&self.0.routes, info).ok_or(Refused::NoRoute)?;
         // Asked first: a refused call takes nothing from the budget of those that follow.
         let mut table = self.table();
         if table.admitted >= self.0.limits.calls {
@@ -169,14 +164,15 @@ impl Calls {
     }
 
     /// Runs an admitted call in a task of its own.
-    fn run(&self, place: Place, leg: Leg) {
+    fn run(&self, place: Place, leg: Leg) -> Journal {
+        let journal = Journal::new();
         let id = Uuid::new_v4();
         let Some(agent) = self.0.agents.get(&place.route.agent) else {
             tracing::error!(
                 agent = place.route.agent,
                 "a route names an agent that does not exist"
             );
-            return;
+            return journal;
         };
         let info = leg.info.clone();
         let session = agent.backend.session(SessionStart {
@@ -192,7 +188,6 @@ impl Calls {
             self.0.limits.call_duration,
             place.route.handoff.clone(),
         );
-        let journal = Journal::new();
         let (stop, stopped) = mpsc::channel(1);
         let summary = Summary {
             id,
@@ -221,6 +216,7 @@ impl Calls {
 
         let span = tracing::info_span!("call", %id, ingress = info.ingress.label(), external_id = info.external_id);
         let calls = self.clone();
+        let written = journal.clone();
         let run = async move {
             let _alive = Alive::new(Object::Call);
             tracing::info!(
@@ -259,6 +255,7 @@ impl Calls {
             drop(place);
         };
         tokio::spawn(run.instrument(span));
+        written
     }
 
     /// Every call in progress, the longest first.
@@ -377,8 +374,8 @@ impl Exchange for Calls {
 }
 
 impl Admission for Place {
-    fn connect(self: Box<Self>, leg: Leg) {
-        self.calls.clone().run(*self, leg);
+    fn connect(self: Box<Self>, leg: Leg) -> Journal {
+        self.calls.clone().run(*self, leg)
     }
 }
 
@@ -388,6 +385,19 @@ impl Entry {
             seconds: self.began.elapsed().as_secs(),
             ..self.summary.clone()
         }
+    }
+}
+
+/// The route that takes a call: the first that fits. A WHIP call names one in its path, so there the route of that name
+/// goes before others that would take any.
+fn choose<'a>(routes: &'a [Route], info: &LegInfo) -> Option<&'a Route> {
+    let mut fitting = routes.iter().filter(|route| fits(route, info));
+    let first = fitting.clone().next();
+    match info.ingress {
+        IngressKind::Sip | IngressKind::Twilio => first,
+        IngressKind::Whip => fitting
+            .find(|route| route.to.is_some() || route.name == info.to)
+            .or(first),
     }
 }
 

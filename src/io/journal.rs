@@ -1,5 +1,5 @@
 //! What happened in a call, as its watchers read it: one JSON object a line, kept for those who come late and sent live
-//! to those who listen (`GET /v1/calls/{id}/events`).
+//! to those who listen: operators (`GET /v1/calls/{id}/events`) and callers with a screen (WHIP's data channel).
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -18,8 +18,17 @@ const KEPT: usize = 500;
 /// Lines that a live watcher may lag behind before it misses some.
 const LIVE: usize = 128;
 
-/// One line: JSON, without a line break.
-pub type Line = Arc<str>;
+/// One line of a journal. What reads it turns it into JSON, without a line break; nobody reads most calls.
+#[derive(Debug, Serialize)]
+pub struct Entry {
+    /// Milliseconds since the call began.
+    at_ms: u64,
+    #[serde(flatten)]
+    what: What,
+}
+
+/// A line as its readers share it.
+pub type Line = Arc<Entry>;
 
 /// The journal of one call. Clones share it.
 #[derive(Clone)]
@@ -33,19 +42,70 @@ struct Shared {
     live: broadcast::Sender<Line>,
 }
 
-#[derive(Serialize)]
-struct Entry<T> {
-    /// Milliseconds since the call began.
-    at_ms: u64,
-    #[serde(flatten)]
-    what: T,
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum What {
+    Notice(Notice),
+    Milestone(Milestone),
 }
 
 /// What the journal itself adds to the engine's notices.
-#[derive(Serialize)]
+#[derive(Debug, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 enum Milestone {
     Ended { reason: &'static str },
+}
+
+impl Entry {
+    /// Everything, as operators read it.
+    pub fn for_operator(&self) -> String {
+        json(self)
+    }
+
+    /// What callers may read of it: their own words and the agent's, what the agent sends to the application, and how
+    /// things went; but not what a server said to us, nor what is meant for whoever takes the call over.
+    pub fn for_caller(&self) -> Option<String> {
+        let what = match &self.what {
+            What::Milestone(_) => return Some(json(self)),
+            What::Notice(notice) => match notice {
+                Notice::Unsupported { .. } | Notice::ConversationSuccess { .. } => return None,
+                Notice::BackendFault { fault, .. } => Notice::BackendFault {
+                    fault: *fault,
+                    message: String::new(),
+                },
+                Notice::Transfer { to, .. } => Notice::Transfer {
+                    to: to.clone(),
+                    metadata: serde_json::Value::Null,
+                },
+                Notice::TransferFailed { .. } => Notice::TransferFailed {
+                    reason: String::new(),
+                },
+                Notice::TurnStarted { .. }
+                | Notice::Interim { .. }
+                | Notice::Final { .. }
+                | Notice::AgentText { .. }
+                | Notice::Playback { .. }
+                | Notice::BargeIn { .. }
+                | Notice::Dtmf { .. }
+                | Notice::TurnLatency { .. }
+                | Notice::Payload { .. } => return Some(json(self)),
+            },
+        };
+        Some(json(&Self {
+            at_ms: self.at_ms,
+            what: What::Notice(what),
+        }))
+    }
+
+    /// Whether nothing follows.
+    pub const fn is_last(&self) -> bool {
+        matches!(self.what, What::Milestone(Milestone::Ended { .. }))
+    }
+}
+
+/// Numbers and words can always be written.
+fn json(entry: &Entry) -> String {
+    serde_json::to_string(entry).unwrap_or_default()
 }
 
 impl Journal {
@@ -64,14 +124,14 @@ impl Journal {
     /// Writes down what the engine tells.
     pub fn write(&self, notice: Notice) {
         log(&notice);
-        self.append(notice);
+        self.append(What::Notice(notice));
     }
 
     /// Writes the last line.
     pub fn end(&self, reason: EndReason) {
-        self.append(Milestone::Ended {
+        self.append(What::Milestone(Milestone::Ended {
             reason: reason.label(),
-        });
+        }));
     }
 
     /// Everything kept so far, and what is still to come. No line is missing or twice between the two.
@@ -84,12 +144,9 @@ impl Journal {
         (kept.iter().cloned().collect(), self.shared.live.subscribe())
     }
 
-    fn append(&self, what: impl Serialize) {
+    fn append(&self, what: What) {
         let at_ms = self.began.elapsed().as_millis() as u64;
-        let Ok(line) = serde_json::to_string(&Entry { at_ms, what }) else {
-            return;
-        };
-        let line = Line::from(line);
+        let line = Line::new(Entry { at_ms, what });
         let mut kept = self
             .shared
             .kept
@@ -143,6 +200,7 @@ fn log(notice: &Notice) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::call::event::FaultKind;
 
     #[test]
     fn a_late_watcher_reads_what_was_kept_and_then_what_comes() {
@@ -152,18 +210,21 @@ mod tests {
         });
         let (kept, mut live) = journal.read();
         journal.end(EndReason::CallerHungUp);
-        let first: serde_json::Value = serde_json::from_str(&kept[0]).expect("JSON");
+        let first: serde_json::Value = serde_json::from_str(&kept[0].for_operator()).expect("JSON");
         assert_eq!(
             (&first["type"], &first["text"]),
             (&"final".into(), &"two \"big\" tables\n".into())
         );
         let last: serde_json::Value =
-            serde_json::from_str(&live.try_recv().expect("one more")).expect("JSON");
+            serde_json::from_str(&live.try_recv().expect("one more").for_operator()).expect("JSON");
         assert_eq!(
             (&last["type"], &last["reason"]),
             (&"ended".into(), &"caller_hung_up".into())
         );
-        assert!(!kept[0].contains('\n'), "one line stays one line");
+        assert!(
+            !kept[0].for_operator().contains('\n'),
+            "one line stays one line"
+        );
     }
 
     #[test]
@@ -176,6 +237,26 @@ mod tests {
         }
         let (kept, _) = journal.read();
         assert_eq!(kept.len(), KEPT);
-        assert!(kept[0].contains("\"digit\":\"3\""), "{}", kept[0]);
+        let first = kept[0].for_operator();
+        assert!(first.contains("\"digit\":\"3\""), "{first}");
+    }
+
+    #[test]
+    fn callers_do_not_read_what_servers_say() {
+        let journal = Journal::new();
+        journal.write(Notice::BackendFault {
+            fault: FaultKind::Unavailable,
+            message: "10.0.0.7 refused".to_owned(),
+        });
+        journal.write(Notice::Unsupported {
+            message: "mixed_audio".to_owned(),
+        });
+        journal.end(EndReason::BackendFailed);
+        let (kept, _) = journal.read();
+        let read: Vec<_> = kept.iter().filter_map(|line| line.for_caller()).collect();
+        assert_eq!(read.len(), 2, "{read:?}");
+        assert!(read[0].contains("\"type\":\"backend_fault\"") && !read[0].contains("10.0.0.7"));
+        assert!(kept[0].for_operator().contains("10.0.0.7"));
+        assert!(kept[2].is_last() && !kept[0].is_last());
     }
 }

@@ -30,17 +30,20 @@ pub enum IngressKind {
     Sip,
     /// A Twilio-style media websocket.
     Twilio,
+    /// WebRTC, signalled by WHIP: a browser.
+    Whip,
 }
 
 impl IngressKind {
     /// Every kind, so that each is a series from the start.
-    pub const ALL: [Self; 2] = [Self::Sip, Self::Twilio];
+    pub const ALL: [Self; 3] = [Self::Sip, Self::Twilio, Self::Whip];
 
     /// The metric label and the word in configuration.
     pub const fn label(self) -> &'static str {
         match self {
             Self::Sip => "sip",
             Self::Twilio => "twilio",
+            Self::Whip => "whip",
         }
     }
 }

@@ -17,6 +17,8 @@ pub enum EndReason {
     BackendFailed,
     /// The caller's media or signalling connection broke without a goodbye.
     LegLost,
+    /// The caller's browser no longer answers or asks, so nothing may be sent to it (RFC 7675).
+    ConsentLost,
     /// The caller's side broke its protocol.
     ProtocolError,
     /// The call reached `limits.call_duration`.
@@ -31,13 +33,14 @@ pub enum EndReason {
 
 impl EndReason {
     /// Every reason, so that each is a series from the start.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::CallerHungUp,
         Self::AgentEnded,
         Self::Transferred,
         Self::NoInput,
         Self::BackendFailed,
         Self::LegLost,
+        Self::ConsentLost,
         Self::ProtocolError,
         Self::DurationLimit,
         Self::Operator,
@@ -54,6 +57,7 @@ impl EndReason {
             Self::NoInput => "no_input",
             Self::BackendFailed => "backend_failed",
             Self::LegLost => "leg_lost",
+            Self::ConsentLost => "consent_lost",
             Self::ProtocolError => "protocol_error",
             Self::DurationLimit => "duration_limit",
             Self::Operator => "operator",
@@ -68,6 +72,7 @@ impl From<LegEnd> for EndReason {
         match end {
             LegEnd::HungUp => Self::CallerHungUp,
             LegEnd::Lost => Self::LegLost,
+            LegEnd::ConsentLost => Self::ConsentLost,
             LegEnd::ProtocolError(_) => Self::ProtocolError,
         }
     }

@@ -56,6 +56,8 @@ pub enum LegEnd {
     HungUp,
     /// The transport broke without a goodbye.
     Lost,
+    /// The peer gave no sign for longer than its consent to hear us lasts.
+    ConsentLost,
     /// The peer broke its protocol; the text names the rule, for logs.
     ProtocolError(&'static str),
 }

@@ -1,8 +1,8 @@
 //! DTLS-SRTP (RFC 5763, RFC 5764): the two ends of a stream shake hands on its own path, prove by their certificates that
 //! they are those whose fingerprints SDP carried, and derive the keys of SRTP.
 //!
-//! The protocol is `rtc::dtls`; a [`Handshake`] holds one association of it and has neither socket nor timer. Around the
-//! crate it puts right what would hurt a call:
+//! The protocol is `rtc::dtls`; a [`Handshake`] holds one association of it and has neither socket nor timer. Browsers also
+//! send data through it (RFC 8261), which only passes here. Around the crate it puts right what would hurt a call:
 //! - the crate repeats its flights every second; here the first repeat comes after 250 ms and then ever later;
 //! - a repeated flight of the peer makes the crate forget its own timer, and if ours was the one that was lost both ends
 //!   wait for ever: such a datagram is answered with our flight again (RFC 6347 §4.2.4) and kept from the crate;
@@ -54,6 +54,8 @@ const REPEATS: u32 = 7;
 const ANSWER_INTERVAL: Duration = Duration::from_millis(100);
 /// A handshake takes about ten datagrams; the rest is for repeats and for strangers.
 const MAX_DATAGRAMS: u32 = 200;
+/// Data of the peer that may wait to be asked for.
+const MAX_WAITING_DATA: usize = 64;
 /// The longest handshake message: a chain of several RSA certificates.
 const MAX_MESSAGE_BYTES: usize = 16 * 1_024;
 /// Messages in one record. The longest flight has five.
@@ -158,6 +160,7 @@ pub struct Handshake {
     role: DtlsRole,
     expected: Fingerprint,
     outgoing: VecDeque<Bytes>,
+    data: VecDeque<Bytes>,
     phase: Phase,
     /// When it fails.
     limit: Instant,
@@ -192,6 +195,7 @@ impl Handshake {
             role,
             expected,
             outgoing: VecDeque::new(),
+            data: VecDeque::new(),
             phase: Phase::Shaking,
             limit: now + TIME_LIMIT,
             repeat_at: None,
@@ -231,10 +235,13 @@ impl Handshake {
         let Some(contents) = Contents::of(datagram) else {
             return Ok(None);
         };
-        if self.datagrams == MAX_DATAGRAMS {
-            return Ok(None);
+        let is_data = self.phase == Phase::Done && contents.is_data;
+        if !is_data {
+            if self.datagrams == MAX_DATAGRAMS {
+                return Ok(None);
+            }
+            self.datagrams += 1;
         }
-        self.datagrams += 1;
         if self.phase == Phase::Shaking && contents.is_repeat_of_before(self.answered) {
             let is_too_soon = self
                 .last_sent
@@ -257,7 +264,7 @@ impl Handshake {
             self.repeat_at = Some(now + FIRST_REPEAT);
         }
         match read {
-            Ok(events) => self.follow(&events),
+            Ok(events) => self.follow(events),
             // The crate reports what it dropped, too; an association that stands is not ended by that.
             Err(_) if !was_shaking => Ok(None),
             Err(error) => self.fail(HandshakeError::from_crate(&error)),
@@ -267,6 +274,31 @@ impl Handshake {
     /// The next datagram to send.
     pub fn poll_transmit(&mut self) -> Option<Bytes> {
         self.outgoing.pop_front()
+    }
+
+    /// Data of the peer, a record at a time. What nobody asks for is thrown away in the end.
+    pub fn poll_data(&mut self) -> Option<Bytes> {
+        self.data.pop_front()
+    }
+
+    /// Sends data; nothing before the handshake is done or after the end.
+    pub fn send_data(&mut self, data: &[u8], now: Instant) {
+        if self.phase == Phase::Done && self.endpoint.write(now, PEER, data).is_ok() {
+            self.collect(now);
+        }
+    }
+
+    /// Whether the peer has ended the association.
+    pub fn is_closed(&self) -> bool {
+        self.phase == Phase::Closed
+    }
+
+    /// Ends the association: the peer is told by an alert (RFC 5246 §7.2.1).
+    pub fn close(&mut self, now: Instant) {
+        if self.phase == Phase::Done && self.endpoint.close(now).is_ok() {
+            self.collect(now);
+            self.phase = Phase::Closed;
+        }
     }
 
     /// When [`Handshake::tick`] wants to be called next; `None` once the handshake is over.
@@ -329,10 +361,13 @@ impl Handshake {
         is_sent
     }
 
-    fn follow(&mut self, events: &[EndpointEvent]) -> Result<Option<Keys>, HandshakeError> {
+    fn follow(&mut self, events: Vec<EndpointEvent>) -> Result<Option<Keys>, HandshakeError> {
         let mut keys = None;
         for event in events {
             match event {
+                EndpointEvent::ApplicationData(data) if self.data.len() < MAX_WAITING_DATA => {
+                    self.data.push_back(data.freeze());
+                }
                 EndpointEvent::HandshakeComplete => {
                     self.phase = Phase::Done;
                     keys = match self.keys() {
@@ -341,7 +376,7 @@ impl Handshake {
                     };
                 }
                 EndpointEvent::PeerClosed => self.phase = Phase::Closed,
-                // There is no application but SRTP, which does not travel in DTLS. The enum is open to additions.
+                // Data that finds no room; SCTP sends it again. The enum is open to additions.
                 _ => {}
             }
         }
@@ -431,6 +466,8 @@ struct Contents {
     /// The number after the highest of its plain handshake messages; 0 if it has none.
     end_of_messages: u16,
     has_others: bool,
+    /// Whether it has encrypted data and nothing else.
+    is_data: bool,
 }
 
 impl Contents {
@@ -439,6 +476,7 @@ impl Contents {
         let mut contents = Self {
             end_of_messages: 0,
             has_others: false,
+            is_data: true,
         };
         let mut rest = datagram;
         while !rest.is_empty() {
@@ -446,6 +484,7 @@ impl Contents {
             let length = usize::from(u16::from_be_bytes([header[11], header[12]]));
             let (body, next) = behind.split_at_checked(length)?;
             rest = next;
+            contents.is_data &= header[0] == 23;
             let is_our_version = matches!(header[1..3], [0xFE, 0xFF | 0xFD]);
             let is_plain = header[3..5] == [0, 0];
             match (header[0], is_plain, body) {

@@ -71,6 +71,11 @@ impl Presence {
         self.patience = patience;
     }
 
+    /// The last sign of life, or since when another is waited for.
+    pub const fn since(&self) -> Instant {
+        self.since
+    }
+
     /// When the peer will be taken for absent; `None` if that has been told or never will be.
     pub fn deadline(&self) -> Option<Instant> {
         if self.is_told {

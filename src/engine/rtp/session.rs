@@ -399,6 +399,11 @@ impl Session {
         &self.setup
     }
 
+    /// When the peer was last heard, by packet or report; before that, since when it is waited for.
+    pub const fn heard_at(&self) -> Instant {
+        self.presence.since()
+    }
+
     /// Where RTP goes now.
     pub fn destination(&self) -> Option<SocketAddr> {
         self.source.destination()

@@ -31,7 +31,6 @@ use uuid::Uuid;
 use crate::engine::call::end::EndReason;
 use crate::io::calls::Calls;
 use crate::io::journal::Journal;
-use crate::io::journal::Line;
 use crate::io::metrics;
 use crate::io::telemetry::FilterHandle;
 
@@ -134,16 +133,17 @@ fn follow(journal: &Journal) -> impl Stream<Item = Result<Event, Infallible>> + 
     let live = stream::unfold(Some(live), |live| async {
         let mut live = live?;
         match live.recv().await {
-            Ok(line) => Some((line, Some(live))),
+            Ok(line) => Some((line.for_operator(), Some(live))),
             // A watcher that was too slow goes on with what is still there, and is told.
             Err(RecvError::Lagged(missed)) => {
-                let line = Line::from(json!({ "type": "missed", "lines": missed }).to_string());
+                let line = json!({ "type": "missed", "lines": missed }).to_string();
                 Some((line, Some(live)))
             }
             Err(RecvError::Closed) => None,
         }
     });
     stream::iter(kept)
+        .map(|line| line.for_operator())
         .chain(live)
-        .map(|line| Ok(Event::default().data(&*line)))
+        .map(|line| Ok(Event::default().data(line)))
 }

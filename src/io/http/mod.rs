@@ -1,6 +1,7 @@
-//! The two HTTP listeners: the public one, which only serves what ingresses bring, and the operator's.
+//! The two HTTP listeners: the public one, which only serves what ingresses bring and the phone page, and the operator's.
 
 pub mod admin;
+pub mod phone;
 
 use std::net::SocketAddr;
 

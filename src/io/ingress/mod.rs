@@ -3,12 +3,16 @@
 //! An ingress knows nothing of agents, routes or limits. It meets the rest of the gateway at the [`Exchange`]: it asks
 //! whether a call may come in, and hands over its leg. One folder per protocol.
 
+use crate::io::journal::Journal;
 use crate::io::leg::IngressKind;
 use crate::io::leg::Leg;
 use crate::io::leg::LegInfo;
 
 pub mod sip;
+mod tally;
 pub mod twilio;
+mod udp;
+pub mod whip;
 
 /// Where ingresses bring their calls.
 pub trait Exchange: Send + Sync {
@@ -33,8 +37,8 @@ pub trait Exchange: Send + Sync {
 
 /// A place for one call. Dropping it gives the place back.
 pub trait Admission: Send {
-    /// Begins the call.
-    fn connect(self: Box<Self>, leg: Leg);
+    /// Begins the call. What happens in it can be read in its journal.
+    fn connect(self: Box<Self>, leg: Leg) -> Journal;
 }
 
 /// Why a call was not admitted.

@@ -23,7 +23,6 @@ use socket2::Domain;
 use socket2::Protocol;
 use socket2::Socket;
 use socket2::Type;
-use tokio::net::UdpSocket;
 use tokio_util::sync::CancellationToken;
 
 use super::Shared;
@@ -34,6 +33,7 @@ use super::socket::GatedSocket;
 use super::switchboard::Switchboard;
 use crate::config::SipListen;
 use crate::config::SipTransport;
+use crate::io::ingress::udp;
 
 /// What the kernel keeps of datagrams that wait: some two thousand INVITEs, so that a burst is not lost.
 const RECEIVE_BUFFER_BYTES: usize = 4 * 1024 * 1024;
@@ -167,7 +167,7 @@ async fn add_listener(
 ) -> anyhow::Result<(Transport, u16)> {
     match listen.transport {
         SipTransport::Udp => {
-            let socket = open_udp(listen.address)?;
+            let socket = udp::open(listen.address, RECEIVE_BUFFER_BYTES)?;
             let port = socket.local_addr()?.port();
             let gated = Arc::new(GatedSocket::new(socket, shared.gate.clone()));
             let token = Some(stopped.child_token());
@@ -200,21 +200,6 @@ async fn add_listener(
             Ok((Transport::Tls, address.port()))
         }
     }
-}
-
-fn open_udp(address: SocketAddr) -> anyhow::Result<UdpSocket> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::DGRAM,
-        Some(Protocol::UDP),
-    )?;
-    if address.is_ipv6() {
-        socket.set_only_v6(true)?;
-    }
-    socket.set_nonblocking(true)?;
-    socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES)?;
-    socket.bind(&address.into())?;
-    Ok(UdpSocket::from_std(socket.into())?)
 }
 
 /// Finds out whether a stream listener can be opened, and on which port if any will do. The stack opens it itself, and

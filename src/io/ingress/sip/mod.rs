@@ -49,6 +49,7 @@ use self::ports::Ports;
 use crate::config;
 use crate::engine::rtp::dtls::Identity;
 use crate::io::ingress::Exchange;
+use crate::io::ingress::tally;
 
 /// What the SIP ingress is made of.
 pub struct SipIngress {
@@ -117,6 +118,7 @@ impl SipIngress {
             return Ok(Vec::new());
         }
         measure::describe();
+        tally::describe();
         if let Some(overlap) = ports::ephemeral_overlap(&self.rtp.ports) {
             tracing::warn!(
                 first = overlap.start(),

@@ -10,11 +10,9 @@ use std::ops::RangeInclusive;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering;
 
-use socket2::Domain;
-use socket2::Protocol;
-use socket2::Socket;
-use socket2::Type;
 use tokio::net::UdpSocket;
+
+use crate::io::ingress::udp;
 
 /// What the kernel keeps for us of packets that wait: 64 KiB are 6 s of G.711, far more than we ever let wait.
 const RECEIVE_BUFFER_BYTES: usize = 64 * 1024;
@@ -73,25 +71,10 @@ impl Ports {
 
 fn open_pair(address: IpAddr, rtp_port: u16) -> io::Result<PortPair> {
     Ok(PortPair {
-        rtp: open_socket(SocketAddr::new(address, rtp_port))?,
-        rtcp: open_socket(SocketAddr::new(address, rtp_port + 1))?,
+        rtp: udp::open(SocketAddr::new(address, rtp_port), RECEIVE_BUFFER_BYTES)?,
+        rtcp: udp::open(SocketAddr::new(address, rtp_port + 1), RECEIVE_BUFFER_BYTES)?,
         rtp_port,
     })
-}
-
-fn open_socket(address: SocketAddr) -> io::Result<UdpSocket> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::DGRAM,
-        Some(Protocol::UDP),
-    )?;
-    if address.is_ipv6() {
-        socket.set_only_v6(true)?;
-    }
-    socket.set_nonblocking(true)?;
-    socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES)?;
-    socket.bind(&address.into())?;
-    UdpSocket::from_std(socket.into())
 }
 
 /// The part of `range` from which the kernel takes ports for outgoing connections of its own choice, where a call would

@@ -25,14 +25,13 @@ use crate::engine::rtp::session::Heard;
 use crate::engine::rtp::session::Port;
 use crate::engine::rtp::session::Session;
 use crate::engine::rtp::session::Setup;
-use crate::engine::rtp::session::Statistics;
 use crate::engine::sdp::agreement::Agreement;
 use crate::engine::sdp::agreement::Keying;
 use crate::io::ingress::sip::Shared;
 use crate::io::ingress::sip::leg::association::Association;
 use crate::io::ingress::sip::leg::bridge::Bridge;
-use crate::io::ingress::sip::measure;
 use crate::io::ingress::sip::ports::PortPair;
+use crate::io::ingress::tally::Tally;
 use crate::io::leg::LegInput;
 use crate::io::leg::LegPort;
 use crate::io::metrics;
@@ -44,8 +43,6 @@ const LARGEST_DATAGRAM: usize = 2_048;
 /// How long after an offer or answer packets may come from elsewhere than it says: a NAT's binding is there with the
 /// first packet, and a bridge that moves media does so at once.
 const LEARNING: Duration = Duration::from_secs(10);
-/// How often what was counted is told.
-const REPORT_EVERY: Duration = Duration::from_secs(5);
 
 /// A leg's two sockets.
 pub(super) struct Sockets {
@@ -85,8 +82,7 @@ pub(in crate::io::ingress::sip) struct Media {
     tones: ToneDetector,
     bridge: Bridge,
     buffer: Box<[u8; LARGEST_DATAGRAM]>,
-    told: Statistics,
-    tell_at: Instant,
+    tally: Tally,
 }
 
 impl Media {
@@ -112,8 +108,7 @@ impl Media {
             tones: ToneDetector::new(rate),
             bridge: Bridge::default(),
             buffer: Box::new([0; LARGEST_DATAGRAM]),
-            told: Statistics::default(),
-            tell_at: now + REPORT_EVERY,
+            tally: Tally::new(now),
         }
     }
 
@@ -214,25 +209,6 @@ impl Media {
                 self.session = Some(Session::new(setup, beginning, now));
             }
         }
-    }
-
-    /// Tells what was counted since it was last told.
-    fn tell(&mut self) {
-        let Some(session) = &self.session else {
-            return;
-        };
-        let now = session.statistics();
-        let told = std::mem::replace(&mut self.told, now);
-        measure::packets(measure::Packets {
-            uplink: now.packets_received - told.packets_received,
-            downlink: now.packets_sent - told.packets_sent,
-            lost: now.order.lost - told.order.lost,
-            source: now.refused_sources - told.refused_sources,
-            authentication: now.authentication_failures - told.authentication_failures,
-            malformed: now.malformed - told.malformed,
-            late: now.order.late - told.order.late,
-            duplicate: now.order.duplicates + now.replays - told.order.duplicates - told.replays,
-        });
     }
 
     /// What to wait for.
@@ -362,7 +338,7 @@ impl Media {
         let session = self.session.as_ref().and_then(Session::deadline);
         let association = self.association.as_ref();
         let handshake = association.and_then(|association| association.deadline());
-        [handshake, session, Some(self.tell_at)]
+        [handshake, session, Some(self.tally.deadline())]
             .into_iter()
             .flatten()
             .min()
@@ -370,10 +346,8 @@ impl Media {
 
     /// Time has passed; why the call cannot go on, if it cannot.
     pub(super) fn tick(&mut self, port: &mut LegPort, now: Instant) -> Option<&'static str> {
-        if now >= self.tell_at {
-            self.tell();
-            self.tell_at = now + REPORT_EVERY;
-        }
+        let session = self.session.as_ref();
+        self.tally.tick(|| session.map(Session::statistics), now);
         if let Some(Err(error)) = self.association.as_mut().map(|known| known.tick(now)) {
             self.fail(error);
         }
@@ -391,9 +365,7 @@ impl Media {
             session.close();
         }
         self.send_due(now);
-        self.tell();
-        if let Some(session) = &self.session {
-            measure::jitter(session.statistics().jitter);
-        }
+        self.tally
+            .end(self.session.as_ref().map(Session::statistics));
     }
 }

@@ -1,0 +1,288 @@
+//! Sessions as HTTP knows them: an offer becomes one, and a URL finds it again.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tracing::Instrument as _;
+
+use super::Shared;
+use super::leg;
+use super::leg::Parts;
+use super::mux::LegId;
+use super::refused::Refused;
+use crate::engine::call::settings::LegTraits;
+use crate::engine::rtp::session::Beginning;
+use crate::engine::sdp::agreement::Refusal;
+use crate::engine::sdp::description::Description;
+use crate::engine::sdp::description::ParseError;
+use crate::engine::webrtc::description;
+use crate::engine::webrtc::description::Answer;
+use crate::engine::webrtc::description::Ours;
+use crate::engine::webrtc::description::Unusable;
+use crate::engine::webrtc::ice::Credentials;
+use crate::engine::webrtc::peer::Peer;
+use crate::engine::webrtc::peer::Terms;
+use crate::io::leg::IngressKind;
+use crate::io::leg::LegInfo;
+
+/// Orders that may wait for one leg; who has given so many has not waited for any.
+const ORDERS: usize = 4;
+/// Session ids in `o=` stay below 2^62, for peers that read them into signed integers.
+const SESSION_ID_MASK: u64 = (1 << 62) - 1;
+
+/// Who wants to call whom.
+pub(super) struct CallRequest {
+    /// The last part of the path.
+    pub(super) route: String,
+    /// What may reach the agent.
+    pub(super) parameters: BTreeMap<String, String>,
+}
+
+/// A session that has been made.
+pub(super) struct Begun {
+    /// Finds it again; nobody can guess it.
+    pub(super) id: String,
+    /// The SDP answer.
+    pub(super) answer: String,
+    /// Names its ICE session, with its quotes.
+    pub(super) etag: String,
+}
+
+/// An ICE session that has been made anew.
+pub(super) struct Restarted {
+    /// What the client's checks must be signed with.
+    pub(super) credentials: Credentials,
+    /// Where we are: `candidate:…`.
+    pub(super) candidates: Vec<String>,
+    /// Names the new ICE session, with its quotes.
+    pub(super) etag: String,
+}
+
+/// What HTTP asks of a leg.
+pub(super) enum Order {
+    /// End the call.
+    HangUp,
+    /// Expect checks with these from now on.
+    Restart(Credentials),
+}
+
+/// The sessions that there are.
+#[derive(Clone, Default)]
+pub(super) struct Sessions(Arc<Mutex<BTreeMap<String, Session>>>);
+
+/// A session. Clones are the same one.
+#[derive(Clone)]
+pub(super) struct Session {
+    route: Arc<str>,
+    etag: Arc<Mutex<String>>,
+    orders: mpsc::Sender<Order>,
+    candidates: Arc<[SocketAddr]>,
+}
+
+/// A session's place among the others; dropped when its leg is over.
+pub(super) struct Entry {
+    id: String,
+    sessions: Sessions,
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        self.sessions.table().remove(&self.id);
+    }
+}
+
+impl Sessions {
+    fn table(&self) -> MutexGuard<'_, BTreeMap<String, Session>> {
+        // No statement leaves the table half changed.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self, id: &str, session: Session) -> Entry {
+        self.table().insert(id.to_owned(), session);
+        Entry {
+            id: id.to_owned(),
+            sessions: self.clone(),
+        }
+    }
+}
+
+impl Shared {
+    /// Takes an offer: finds a place for the call, answers, and waits for the caller.
+    ///
+    /// # Errors
+    /// Why the offer or the call cannot be taken.
+    pub(super) fn begin(
+        self: &Arc<Self>,
+        offer: &[u8],
+        request: CallRequest,
+    ) -> Result<Begun, Refused> {
+        let offer = Description::parse(offer).map_err(Refused::from)?;
+        let ours = Ours {
+            codecs: self.config.codecs.clone(),
+            fingerprint: self.identity.fingerprint(),
+            credentials: new_credentials(),
+            candidates: self.candidates.to_vec(),
+            session_id: rand::random::<u64>() & SESSION_ID_MASK,
+        };
+        let answer = description::answer(&ours, &offer).map_err(|reason| {
+            tracing::debug!(%reason, "an offer cannot be answered");
+            Refused::from(reason)
+        })?;
+        let id = format!("{:032x}", rand::random::<u128>());
+        let info = LegInfo {
+            ingress: IngressKind::Whip,
+            external_id: id.clone(),
+            from: String::new(),
+            to: request.route.clone(),
+            domain: String::new(),
+            headers: Vec::new(),
+            parameters: request.parameters,
+            traits: traits(&answer),
+        };
+        let admission = self.exchange.admit(&info).map_err(Refused::from)?;
+        let (orders, received) = mpsc::channel(ORDERS);
+        let session = Session {
+            route: request.route.into(),
+            etag: Arc::new(Mutex::new(new_etag())),
+            orders,
+            candidates: self.candidates.clone(),
+        };
+        let etag = session.etag();
+        let leg = LegId(self.next_leg.fetch_add(1, Ordering::Relaxed));
+        let datagrams = self.mux.admit(leg, &ours.credentials.ufrag);
+        let terms = Terms {
+            agreement: answer.agreement,
+            has_channels: answer.has_channels,
+            credentials: ours.credentials,
+            identity: self.identity.clone(),
+            cname: self.cname.clone(),
+            opus_complexity: self.config.opus_complexity,
+            beginning: Beginning {
+                ssrc: rand::random(),
+                sequence: rand::random(),
+                timestamp: rand::random(),
+                seed: rand::random(),
+            },
+        };
+        let parts = Parts {
+            shared: self.clone(),
+            entry: self.sessions.add(&id, session),
+            id: leg,
+            peer: Peer::new(terms, tokio::time::Instant::now().into_std()),
+            datagrams,
+            orders: received,
+            admission,
+            info,
+        };
+        let span = tracing::info_span!("whip", session = id);
+        tokio::spawn(leg::run(parts).instrument(span));
+        Ok(Begun {
+            id,
+            answer: answer.description.to_string(),
+            etag,
+        })
+    }
+
+    /// The session with this id, while it lives.
+    pub(super) fn find(&self, id: &str) -> Option<Session> {
+        self.sessions.table().get(id).cloned()
+    }
+}
+
+impl Session {
+    /// The route by which it came.
+    pub(super) fn route(&self) -> &str {
+        &self.route
+    }
+
+    /// Names its ICE session, with its quotes.
+    pub(super) fn etag(&self) -> String {
+        self.lock_etag().clone()
+    }
+
+    /// Ends the call, if nobody else has.
+    pub(super) fn hang_up(&self) {
+        // A full queue or none: it is ending, or has ended.
+        let _ = self.orders.try_send(Order::HangUp);
+    }
+
+    /// Makes the ICE session anew. What the client's own credentials are is nothing to an agent that sends no checks.
+    ///
+    /// # Errors
+    /// If the session is over, or several restarts are already waiting.
+    pub(super) fn restart(&self) -> Result<Restarted, Refused> {
+        let mut etag = self.lock_etag();
+        let credentials = new_credentials();
+        let order = Order::Restart(credentials.clone());
+        self.orders.try_send(order).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => Refused::RestartUnderWay,
+            mpsc::error::TrySendError::Closed(_) => Refused::NoSession,
+        })?;
+        *etag = new_etag();
+        let candidates = description::candidates(&self.candidates);
+        Ok(Restarted {
+            credentials,
+            candidates: candidates.map(|it| format!("candidate:{it}")).collect(),
+            etag: etag.clone(),
+        })
+    }
+
+    fn lock_etag(&self) -> MutexGuard<'_, String> {
+        self.etag.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl From<ParseError> for Refused {
+    fn from(error: ParseError) -> Self {
+        match error {
+            ParseError::NotSdp | ParseError::MediaLine => Self::BadOffer,
+            ParseError::TooLong
+            | ParseError::TooManyMedia
+            | ParseError::TooManyFormats
+            | ParseError::TooManyAttributes => Self::TooManyLines,
+        }
+    }
+}
+
+impl From<Unusable> for Refused {
+    fn from(reason: Unusable) -> Self {
+        match reason {
+            Unusable::NoIce | Unusable::NoRtcpMux => Self::NoIceCredentials,
+            Unusable::Sdp(refusal) => match refusal {
+                Refusal::NoAudio | Refusal::UnknownTransport => Self::NoAudio,
+                Refusal::NoCommonCodec => Self::NoCommonCodec,
+                Refusal::SecurityRequired
+                | Refusal::SecurityOff
+                | Refusal::NoCommonKeying
+                | Refusal::NoUsableAddress
+                | Refusal::OtherAddressFamily => Self::NoFingerprint,
+            },
+        }
+    }
+}
+
+fn traits(answer: &Answer) -> LegTraits {
+    LegTraits {
+        rate: answer.agreement.codec.sample_rate(),
+        lead: Duration::ZERO,
+        confirms_playout: false,
+        continuous: true,
+        rings: None,
+        transfers: false,
+    }
+}
+
+fn new_credentials() -> Credentials {
+    Credentials::new(&rand::random())
+}
+
+fn new_etag() -> String {
+    format!("\"{:016x}\"", rand::random::<u64>())
+}
