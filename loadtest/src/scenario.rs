@@ -429,6 +429,8 @@ mod tests {
         for dialogue in [
             include_str!("../scenarios/demo.toml"),
             include_str!("../scenarios/ten-turns.toml"),
+            include_str!("../scenarios/sip-bad-network.toml"),
+            include_str!("../scenarios/whip-bad-network.toml"),
         ] {
             assert!(matches!(
                 Scenario::parse(dialogue),
@@ -439,6 +441,8 @@ mod tests {
             include_str!("../scenarios/twilio-200.toml"),
             include_str!("../scenarios/sip-200.toml"),
             include_str!("../scenarios/sip-churn.toml"),
+            include_str!("../scenarios/whip-200.toml"),
+            include_str!("../scenarios/whip-churn.toml"),
         ] {
             assert!(matches!(Scenario::parse(load), Ok(Scenario::Load(_))));
         }
