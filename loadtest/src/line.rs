@@ -217,7 +217,10 @@ impl Line {
         match self {
             Self::Twilio(line) => line.send(messages).await,
             Self::Sip(line) => line.send(messages).await,
-            Self::Whip(line) => line.send(messages).await,
+            Self::Whip(line) => {
+                line.send(messages).await;
+                Ok(())
+            }
         }
     }
 

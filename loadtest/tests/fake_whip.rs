@@ -65,6 +65,8 @@ use support::write_wav;
 
 /// Loud mu-law: alternating signs, so that it is voice by its energy and no direct current.
 const LOUD: [u8; 2] = [0x10, 0x90];
+/// As loud in A-law.
+const LOUD_ALAW: [u8; 2] = [0x3a, 0xba];
 /// Samples of 20 ms at 8 kHz.
 const FRAME: usize = 160;
 /// The gateway's source, and what tells its packets from the caller's.
@@ -154,6 +156,23 @@ fn a_far_end_that_forgets_to_close_is_left_after_a_while() {
     assert!(output.status.success(), "{text}\n{}", stderr(&output));
     assert!(text.contains("the connection was left open"), "{text}");
     assert!(text.contains("far end hung up"), "{text}");
+}
+
+#[test]
+fn a_far_end_that_is_gone_is_noticed() {
+    let far_end = FarEnd::start(Script::Vanish);
+    let output = call(&far_end.target("demo"), &["--seconds", "7"]);
+    let text = stdout(&output);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(
+        text.contains("the gateway answers no checks (ICE)"),
+        "{text}"
+    );
+    assert!(
+        stderr(&output).contains("no event “ended” and no end of the connection"),
+        "{}",
+        stderr(&output)
+    );
 }
 
 #[test]
@@ -350,6 +369,8 @@ enum Script {
     HangUpByChannel,
     /// Likewise, and closes nothing.
     ForgetToClose,
+    /// Is gone after 300 ms, and answers nothing any more.
+    Vanish,
 }
 
 #[derive(Default, Clone)]
@@ -716,13 +737,16 @@ impl Call {
                     });
                 }
                 _ = &mut hung_up, if leaving.is_none() => {
-                    self.tell(json!({ "type": "ended", "reason": "caller_hung_up" }));
+                    self.tell(&json!({ "type": "ended", "reason": "caller_hung_up" }));
                     leaving = Some(Instant::now() + Duration::from_millis(100));
                 }
                 _ = ticks.tick(), if self.is_up => self.tick(),
                 () = tokio::time::sleep(soon) => {
                     let _ = self.core.handle_timeout(Instant::now());
                 }
+            }
+            if self.shared.script == Script::Vanish && self.tick > 15 {
+                return;
             }
             if leaving.is_some_and(|at| Instant::now() >= at) {
                 note(&self.shared, |seen| seen.ended += 1);
@@ -789,8 +813,8 @@ impl Call {
         };
         if is_loud && self.heard.is_none() && packet.header.payload_type == self.payload_type {
             self.heard = Some(self.tick);
-            self.tell(json!({ "at_ms": 1, "type": "barge_in", "heard_ms": 5 }));
-            self.tell(json!({ "at_ms": 2, "type": "turn_latency", "latency_ms": 321 }));
+            self.tell(&json!({ "at_ms": 1, "type": "barge_in", "heard_ms": 5 }));
+            self.tell(&json!({ "at_ms": 2, "type": "turn_latency", "latency_ms": 321 }));
         }
         if self.shared.script == Script::Echo {
             let mut echo = packet.clone();
@@ -800,7 +824,7 @@ impl Call {
         note(&self.shared, |seen| seen.packets.push(packet));
     }
 
-    fn tell(&mut self, event: serde_json::Value) {
+    fn tell(&mut self, event: &serde_json::Value) {
         self.to_tell.push_back(event.to_string());
     }
 
@@ -814,17 +838,18 @@ impl Call {
             | Script::Echo
             | Script::HangUp
             | Script::HangUpByChannel
-            | Script::ForgetToClose => false,
+            | Script::ForgetToClose
+            | Script::Vanish => false,
         };
         if self.tick == 5 {
-            self.tell(json!({ "at_ms": 100, "type": "turn_started", "input": "event" }));
+            self.tell(&json!({ "at_ms": 100, "type": "turn_started", "input": "event" }));
             self.tell(
-                json!({ "at_ms": 100, "type": "agent_text", "text": "Welcome", "partial": false }),
+                &json!({ "at_ms": 100, "type": "agent_text", "text": "Welcome", "partial": false }),
             );
         }
         match (self.shared.script, self.tick) {
             (Script::HangUp | Script::HangUpByChannel | Script::ForgetToClose, 15) => {
-                self.tell(json!({ "at_ms": 300, "type": "ended", "reason": "agent_ended" }));
+                self.tell(&json!({ "at_ms": 300, "type": "ended", "reason": "agent_ended" }));
             }
             (Script::HangUp, 17) => {
                 let _ = self.core.close();
@@ -854,8 +879,11 @@ impl Call {
     /// 20 ms of a tone of 800 Hz or more, or of silence.
     fn sound(&mut self, speaks: bool) -> Bytes {
         if self.payload_type != 111 {
-            let silence = [if self.payload_type == 0 { 0xff } else { 0xd5 }; 2];
-            return Bytes::from(if speaks { LOUD } else { silence }.repeat(FRAME / 2));
+            let (loud, silence) = match self.payload_type {
+                0 => (LOUD, [0xff; 2]),
+                _ => (LOUD_ALAW, [0xd5; 2]),
+            };
+            return Bytes::from(if speaks { loud } else { silence }.repeat(FRAME / 2));
         }
         let first = self.tick * 960;
         let pcm: [i16; 960] = std::array::from_fn(|index| {

@@ -100,17 +100,16 @@ impl WhipLine {
         }
     }
 
-    /// Sends one packet for the frame, or what a key says in its place. An error is a socket that failed, in words.
-    pub(crate) async fn send(&mut self, messages: Vec<ToGateway>) -> Result<(), String> {
+    /// Sends one packet for the frame, or what a key says in its place.
+    pub(crate) async fn send(&mut self, messages: Vec<ToGateway>) {
         for message in messages {
             match message {
-                ToGateway::Frame(frame) => self.send_frame(&frame).await?,
+                ToGateway::Frame(frame) => self.send_frame(&frame).await,
                 ToGateway::Digit(key) => self.press(key),
                 // RTP has none.
                 ToGateway::Mark(_) => {}
             }
         }
-        Ok(())
     }
 
     /// Waits for audio or news. Cancel safe.
@@ -295,7 +294,8 @@ impl WhipLine {
                 FromGateway::Lost(why)
             }
         };
-        if self.pending.len() < PENDING {
+        // An end is always told.
+        if self.pending.len() < PENDING || self.is_over {
             self.pending.push_back(message);
         }
     }
@@ -322,9 +322,9 @@ impl WhipLine {
         })
     }
 
-    async fn send_frame(&mut self, frame: &[u8; mulaw::FRAME]) -> Result<(), String> {
+    async fn send_frame(&mut self, frame: &[u8; mulaw::FRAME]) {
         let Some(peer) = self.peer.as_mut().filter(|_| !self.is_over) else {
-            return Ok(());
+            return;
         };
         let Answer {
             payload_type,
@@ -335,8 +335,7 @@ impl WhipLine {
         let packet = self.sender.packet(payload_type, events, |packet| {
             coder.append(frame, packet);
         });
-        // A connection that takes it no longer tells so itself.
-        peer.send(packet).await.map(drop)
+        peer.send(packet).await;
     }
 
     fn press(&mut self, key: char) {

@@ -120,7 +120,8 @@ impl Peer {
     ) -> Result<(Self, String), String> {
         let (socket, local) = socket(gateway).await?;
         let certificate = identity.certificate()?;
-        let (core, sender) = connection(certificate, codec, ssrc, local).map_err(in_words)?;
+        let (core, sender) =
+            connection(certificate, codec, ssrc, local).map_err(|error| error.to_string())?;
         let mut peer = Self {
             core,
             sender,
@@ -131,7 +132,7 @@ impl Peer {
             buffer: Box::new([0; DATAGRAM]),
             happened: VecDeque::new(),
         };
-        let offer = peer.offer().map_err(in_words)?;
+        let offer = peer.offer().map_err(|error| error.to_string())?;
         Ok((peer, offer))
     }
 
@@ -139,26 +140,23 @@ impl Peer {
     pub(super) fn accept(&mut self, answer: String) -> Result<(), String> {
         RTCSessionDescription::answer(answer)
             .and_then(|answer| self.core.set_remote_description(Instant::now(), answer))
-            .map_err(in_words)
+            .map_err(|error| error.to_string())
     }
 
-    /// Ciphers a packet and sends it; `false` if the connection does not take it.
-    pub(super) async fn send(&mut self, packet: Vec<u8>) -> Result<bool, String> {
-        let packet = Packet::unmarshal(&mut Bytes::from(packet)).map_err(in_words)?;
-        let taken = self
-            .core
-            .rtp_sender(self.sender)
-            .is_some_and(|mut sender| sender.write_rtp(Instant::now(), packet).is_ok());
-        self.flush().await?;
-        Ok(taken)
+    /// Ciphers a packet and sends it. A connection that takes none any more tells so itself.
+    pub(super) async fn send(&mut self, packet: Vec<u8>) {
+        let packet = Packet::unmarshal(&mut Bytes::from(packet));
+        let packet = packet.expect("a packet of our own reads as one");
+        if let Some(mut sender) = self.core.rtp_sender(self.sender) {
+            let _ = sender.write_rtp(Instant::now(), packet);
+        }
+        self.flush().await;
     }
 
     /// Turns the connection until something happens. Cancel safe, but for a datagram on its way out, which may be lost as any may be.
     pub(super) async fn next(&mut self) -> Happening {
         loop {
-            if let Err(why) = self.flush().await {
-                return Happening::Failed(why);
-            }
+            self.flush().await;
             self.collect();
             if let Some(happening) = self.happened.pop_front() {
                 return happening;
@@ -199,7 +197,7 @@ impl Peer {
     pub(super) async fn close(&mut self) {
         // There is nothing to be done about a goodbye that does not leave.
         let _ = self.core.close();
-        let _ = self.flush().await;
+        self.flush().await;
     }
 
     fn offer(&mut self) -> Result<String, Error> {
@@ -209,20 +207,20 @@ impl Peer {
         Ok(offer.ok_or(Error::ErrPeerConnLocalDescriptionNil)?.sdp)
     }
 
-    async fn flush(&mut self) -> Result<(), String> {
+    /// Sends what is to be sent. A datagram that cannot leave is as good as lost: of several candidates one may be out of reach, and
+    /// if none can be reached the connection tells it.
+    async fn flush(&mut self) {
         while let Some(datagram) = self.core.poll_write() {
             let (bytes, to) = (&datagram.message[..], datagram.transport.peer_addr);
             // STUN and DTLS are spared: it is what is heard on a bad network that matters, not whether a call comes about
             // (RFC 7983 §7: 128 to 191 is RTP).
             let is_rtp = matches!(bytes.first(), Some(128..=191));
-            let sent = if is_rtp {
+            let _ = if is_rtp {
                 self.network.send(&self.socket, bytes, to).await
             } else {
                 self.socket.send_to(bytes, to).await.map(drop)
             };
-            sent.map_err(|error| error.to_string())?;
         }
-        Ok(())
     }
 
     /// A datagram that the stack refuses is none that the gateway meant for us, or one that came too late.
@@ -256,7 +254,6 @@ impl Peer {
         while let Some(event) = self.core.poll_event() {
             let happening = match event {
                 RTCPeerConnectionEvent::OnConnectionStateChangeEvent(state) => match state {
-                    RTCPeerConnectionState::Connected if self.is_up => None,
                     RTCPeerConnectionState::Connected => {
                         self.is_up = true;
                         Some(Happening::Connected)
@@ -320,7 +317,7 @@ fn generate() -> Result<RTCCertificate, String> {
         SignatureScheme::EcdsaP256Sha256,
         parameters,
     )
-    .map_err(in_words)
+    .map_err(|error| error.to_string())
 }
 
 fn connection(
@@ -405,8 +402,4 @@ fn settings() -> SettingEngine {
         .with_multicast_dns_mode(MulticastDnsMode::Disabled)
         .with_ice_connection_attempts(Some(CHECK_INTERVAL), Some(CHECKS))
         .build()
-}
-
-fn in_words(error: Error) -> String {
-    error.to_string()
 }
