@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Spoken calls through the gateway, one by each ingress: starts it with the embedded agent, calls it, and ends it again.
 # Exits 0 only if each conversation reached its goal.
-# Usage: demo.sh DIRECTORY-OF-BINARIES HTTP-ADDRESS ADMIN-ADDRESS SIP-ADDRESS OUTPUT-DIRECTORY [WEBRTC-ADDRESS]
+# Usage: demo.sh DIRECTORY-OF-BINARIES HTTP-ADDRESS ADMIN-ADDRESS SIP-ADDRESS WEBRTC-ADDRESS OUTPUT-DIRECTORY
 set -euo pipefail
 cd "$(dirname "$0")/.."
-bin=$1 http=$2 admin=$3 sip=$4 out=$5 webrtc=${6:-127.0.0.1:10443}
+bin=$1 http=$2 admin=$3 sip=$4 webrtc=$5 out=$6
 mkdir -p "$out"
 
 reachable() { (exec 3<>"/dev/tcp/${1%:*}/${1##*:}") 2>/dev/null; }
