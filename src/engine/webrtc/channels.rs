@@ -21,6 +21,7 @@ use rtc::sctp::ClientConfig;
 use rtc::sctp::DatagramEvent;
 use rtc::sctp::Endpoint;
 use rtc::sctp::EndpointConfig;
+use rtc::sctp::EndpointEvent;
 use rtc::sctp::Event;
 use rtc::sctp::Payload;
 use rtc::sctp::PayloadProtocolIdentifier;
@@ -33,12 +34,18 @@ use rtc::shared::marshal::Unmarshal as _;
 
 /// Channels that a peer may open. It needs one.
 pub const MAX_CHANNELS: usize = 4;
+/// Streams that a peer may use, whatever for: each takes memory, and the crate allows 65,536. The pages of this world use
+/// a handful.
+const MAX_STREAMS: usize = 64;
+/// Beginnings of the peer that are kept: the crate takes each repeat of an INIT for another, and cannot know which of its
+/// answers has arrived.
+const MAX_BEGINNINGS: usize = 4;
 /// Text that may wait for a peer which does not acknowledge: minutes of a conversation.
 const MAX_WAITING_BYTES: usize = 64 * 1_024;
 /// The largest message that the peer may send. It has nothing to tell us.
 pub const MAX_MESSAGE_BYTES: u32 = 16 * 1_024;
 /// How long the peer is waited for before we open the association ourselves. Nearly every peer begins at once, some only
-/// if they were the DTLS client; and the crate cannot follow two beginnings that cross.
+/// if they were the DTLS client.
 const PATIENCE: Duration = Duration::from_millis(300);
 /// RFC 8841 §5: what everybody uses.
 pub const SCTP_PORT: u16 = 5_000;
@@ -52,7 +59,8 @@ pub struct ChannelId(u16);
 /// The channels of one connection.
 pub struct Channels {
     endpoint: Endpoint,
-    association: Option<(AssociationHandle, Association)>,
+    /// What either side has begun; once one stands, that alone.
+    associations: Vec<Begun>,
     /// When we stop waiting for the peer to begin.
     begin_at: Option<Instant>,
     open: Vec<ChannelId>,
@@ -61,6 +69,21 @@ pub struct Channels {
     /// Opened, and not told yet.
     news: VecDeque<ChannelId>,
     outgoing: VecDeque<Bytes>,
+}
+
+/// An association from its first packet on.
+struct Begun {
+    handle: AssociationHandle,
+    association: Association,
+    by: Side,
+    /// Whether the peer has said anything in it.
+    is_answered: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Us,
+    Peer,
 }
 
 impl Channels {
@@ -74,7 +97,7 @@ impl Channels {
                 Arc::new(EndpointConfig::new()),
                 Some(Arc::new(server)),
             ),
-            association: None,
+            associations: Vec::new(),
             begin_at: Some(now + PATIENCE),
             open: Vec::new(),
             readable: BTreeSet::new(),
@@ -86,18 +109,23 @@ impl Channels {
     /// Takes the contents of a DTLS record. Whatever it holds, at worst nothing happens.
     pub fn receive(&mut self, packet: Bytes, now: Instant) {
         match self.endpoint.handle(now, PEER, None, packet) {
-            Some((handle, DatagramEvent::NewAssociation(new))) if self.association.is_none() => {
-                self.association = Some((handle, new));
+            Some((handle, DatagramEvent::NewAssociation(association))) => {
                 self.begin_at = None;
+                self.keep(Begun {
+                    handle,
+                    association,
+                    by: Side::Peer,
+                    is_answered: true,
+                });
             }
             Some((handle, DatagramEvent::AssociationEvent(event))) => {
-                if let Some((known, association)) = &mut self.association
-                    && *known == handle
-                {
-                    association.handle_event(event);
+                let mut all = self.associations.iter_mut();
+                if let Some(begun) = all.find(|begun| begun.handle == handle) {
+                    begun.is_answered = true;
+                    begun.association.handle_event(event);
                 }
             }
-            // A second association, or no SCTP.
+            // No SCTP.
             Some(_) | None => {}
         }
         self.follow(now);
@@ -111,7 +139,7 @@ impl Channels {
     /// Writes a message; `false` if the channel is gone or so much waits already that this is not taken.
     #[must_use]
     pub fn send(&mut self, channel: ChannelId, text: &str, now: Instant) -> bool {
-        let Some((_, association)) = &mut self.association else {
+        let Some(association) = self.standing() else {
             return false;
         };
         let Ok(mut stream) = association.stream(channel.0) else {
@@ -133,9 +161,11 @@ impl Channels {
 
     /// When [`Channels::tick`] has something to do.
     pub fn deadline(&self) -> Option<Instant> {
-        let association = self.association.as_ref();
-        let crates_own = association.and_then(|(_, association)| association.poll_timeout());
-        [self.begin_at, crates_own].into_iter().flatten().min()
+        let associations = self.associations.iter();
+        associations
+            .filter_map(|begun| begun.association.poll_timeout())
+            .chain(self.begin_at)
+            .min()
     }
 
     /// Time has passed.
@@ -143,63 +173,136 @@ impl Channels {
         if self.begin_at.is_some_and(|at| now >= at) {
             self.begin_at = None;
             let config = ClientConfig::new(transport());
-            if let Ok(begun) = self.endpoint.connect(now, config, PEER) {
-                self.association = Some(begun);
+            if let Ok((handle, association)) = self.endpoint.connect(now, config, PEER) {
+                self.keep(Begun {
+                    handle,
+                    association,
+                    by: Side::Us,
+                    is_answered: false,
+                });
             }
         }
-        if let Some((_, association)) = &mut self.association
-            && association.poll_timeout().is_some_and(|at| now >= at)
-        {
-            association.handle_timeout(now);
+        for Begun { association, .. } in &mut self.associations {
+            if association.poll_timeout().is_some_and(|at| now >= at) {
+                association.handle_timeout(now);
+            }
         }
         self.follow(now);
     }
 
     /// Ends the association at once.
     pub fn close(&mut self, now: Instant) {
-        if let Some((_, association)) = &mut self.association {
+        for Begun { association, .. } in &mut self.associations {
             // It fails if there is nothing to end.
             let _ = association.abort();
         }
         self.follow(now);
-        self.association = None;
+        self.drop_all_that(|_| true);
         self.begin_at = None;
     }
 
-    /// Does what the association asks for.
+    /// The association that messages go through.
+    fn standing(&mut self) -> Option<&mut Association> {
+        let mut all = self.associations.iter_mut();
+        let standing = all.find(|begun| !begun.association.is_handshaking());
+        standing.map(|begun| &mut begun.association)
+    }
+
+    /// Adds what has been begun, unless it is a late repeat from when the standing one was.
+    fn keep(&mut self, begun: Begun) {
+        if self.standing().is_some() {
+            return self
+                .endpoint
+                .handle_event(begun.handle, EndpointEvent::drained());
+        }
+        let of_peer = self.associations.iter().filter(|old| old.by == Side::Peer);
+        let handles: Vec<AssociationHandle> = of_peer.map(|old| old.handle).collect();
+        if handles.len() == MAX_BEGINNINGS {
+            self.drop_all_that(|old| old.handle == handles[0]);
+        }
+        self.associations.push(begun);
+    }
+
+    fn drop_all_that(&mut self, goes: impl Fn(&Begun) -> bool) {
+        for gone in self.associations.extract_if(.., |begun| goes(begun)) {
+            self.endpoint
+                .handle_event(gone.handle, EndpointEvent::drained());
+        }
+    }
+
+    /// Does what the associations ask for.
     fn follow(&mut self, now: Instant) {
-        let Some((handle, association)) = &mut self.association else {
+        let (mut failed, mut connected) = (Vec::new(), None);
+        for begun in &mut self.associations {
+            let (handle, association) = (begun.handle, &mut begun.association);
+            while let Some(event) = association.poll() {
+                match event {
+                    Event::Connected => connected = Some((handle, begun.by)),
+                    Event::HandshakeFailed { .. } => failed.push(handle),
+                    Event::Stream(StreamEvent::Readable { id }) => _ = self.readable.insert(id),
+                    // The peer has closed one channel; at the end of all, this comes for each.
+                    Event::AssociationLost { id, .. } => {
+                        self.open.retain(|channel| channel.0 != id);
+                        self.readable.remove(&id);
+                    }
+                    // Of buffers, and of kinds to come.
+                    _ => {}
+                }
+            }
+            while association.poll_endpoint_event().is_some() {
+                failed.push(handle);
+            }
+        }
+        if let Some((standing, by)) = connected {
+            self.open.clear();
+            // Beginnings may have crossed. Where the peer takes ours as well, it stays with ours (RFC 9260 §5.2.4, case B);
+            // where it has not heard of ours, it must not any more.
+            self.drop_all_that(|begun| {
+                let may_stand_yet = by == Side::Peer && begun.by == Side::Us && begun.is_answered;
+                begun.handle != standing && !may_stand_yet
+            });
+        }
+        self.read(now);
+        for Begun { association, .. } in &mut self.associations {
+            while let Some(transmit) = association.poll_transmit(now) {
+                if let Payload::RawEncode(packets) = transmit.message {
+                    self.outgoing.extend(packets);
+                }
+            }
+        }
+        // What the peer lost or ended stays so, unless it begins again: the call goes on without its text.
+        self.drop_all_that(
+            |Begun {
+                 handle,
+                 association,
+                 ..
+             }| {
+                // One that the peer has only begun counts as closed, too.
+                let is_over = association.is_closed() && !association.is_handshaking();
+                is_over || failed.contains(handle)
+            },
+        );
+        if self.standing().is_none() {
+            self.open.clear();
+        }
+        if self.associations.is_empty() {
+            self.readable.clear();
+        }
+    }
+
+    /// Reads all that can be read.
+    fn read(&mut self, now: Instant) {
+        let mut all = self.associations.iter_mut();
+        let Some(begun) = all.find(|begun| !begun.association.is_handshaking()) else {
             return;
         };
-        let handle = *handle;
-        let mut is_lost = false;
-        while let Some(event) = association.poll() {
-            match event {
-                Event::Stream(StreamEvent::Readable { id }) => _ = self.readable.insert(id),
-                Event::AssociationLost { .. } | Event::HandshakeFailed { .. } => is_lost = true,
-                // Of buffers, and of kinds to come.
-                _ => {}
-            }
+        let association = &mut begun.association;
+        while let Some(id) = self.readable.pop_first() {
+            take(association, id, &mut self.open, &mut self.news, now);
         }
-        if !association.is_handshaking() {
-            while let Some(id) = self.readable.pop_first() {
-                take(association, id, &mut self.open, &mut self.news, now);
-            }
-        }
-        while let Some(event) = association.poll_endpoint_event() {
-            self.endpoint.handle_event(handle, event);
-            is_lost = true;
-        }
-        while let Some(transmit) = association.poll_transmit(now) {
-            if let Payload::RawEncode(packets) = transmit.message {
-                self.outgoing.extend(packets);
-            }
-        }
-        if is_lost {
-            // What the peer lost or ended stays so: the call goes on without its text.
-            self.association = None;
-            self.open.clear();
-            self.readable.clear();
+        if association.stream_ids().len() > MAX_STREAMS {
+            // It fails if there is nothing to end.
+            let _ = association.abort();
         }
     }
 }
@@ -249,3 +352,6 @@ fn transport() -> TransportConfig {
         // What the peer sends is read at once and thrown away.
         .with_max_receive_buffer_size(4 * MAX_MESSAGE_BYTES)
 }
+
+#[cfg(test)]
+mod tests;
