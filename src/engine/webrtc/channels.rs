@@ -27,6 +27,7 @@ use rtc::sctp::Payload;
 use rtc::sctp::PayloadProtocolIdentifier;
 use rtc::sctp::ServerConfig;
 use rtc::sctp::StreamEvent;
+use rtc::sctp::TimerConfig;
 use rtc::sctp::TransportConfig;
 use rtc::shared::TransportProtocol;
 use rtc::shared::marshal::Marshal as _;
@@ -54,18 +55,22 @@ const PEER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 1);
 
 /// A channel that the peer has opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct ChannelId(u16);
+pub struct ChannelId {
+    /// The number of its association among all that there were.
+    association: u32,
+    stream: u16,
+}
 
 /// The channels of one connection.
 pub struct Channels {
     endpoint: Endpoint,
-    /// What either side has begun; once one stands, that alone.
+    /// Those that stand, and until one does, those that either side has begun.
     associations: Vec<Begun>,
+    /// Associations so far.
+    begun: u32,
     /// When we stop waiting for the peer to begin.
     begin_at: Option<Instant>,
     open: Vec<ChannelId>,
-    /// Streams with something to read. Before the handshake is over they are left alone: nothing could be answered.
-    readable: BTreeSet<u16>,
     /// Opened, and not told yet.
     news: VecDeque<ChannelId>,
     outgoing: VecDeque<Bytes>,
@@ -73,11 +78,14 @@ pub struct Channels {
 
 /// An association from its first packet on.
 struct Begun {
+    number: u32,
     handle: AssociationHandle,
     association: Association,
     by: Side,
     /// Whether the peer has said anything in it.
     is_answered: bool,
+    /// Streams with something to read. Before the handshake is over they are left alone: nothing could be answered.
+    readable: BTreeSet<u16>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -98,9 +106,9 @@ impl Channels {
                 Some(Arc::new(server)),
             ),
             associations: Vec::new(),
+            begun: 0,
             begin_at: Some(now + PATIENCE),
             open: Vec::new(),
-            readable: BTreeSet::new(),
             news: VecDeque::new(),
             outgoing: VecDeque::new(),
         }
@@ -111,12 +119,7 @@ impl Channels {
         match self.endpoint.handle(now, PEER, None, packet) {
             Some((handle, DatagramEvent::NewAssociation(association))) => {
                 self.begin_at = None;
-                self.keep(Begun {
-                    handle,
-                    association,
-                    by: Side::Peer,
-                    is_answered: true,
-                });
+                self.keep(handle, association, Side::Peer);
             }
             Some((handle, DatagramEvent::AssociationEvent(event))) => {
                 let mut all = self.associations.iter_mut();
@@ -139,10 +142,11 @@ impl Channels {
     /// Writes a message; `false` if the channel is gone or so much waits already that this is not taken.
     #[must_use]
     pub fn send(&mut self, channel: ChannelId, text: &str, now: Instant) -> bool {
-        let Some(association) = self.standing() else {
+        let mut all = self.associations.iter_mut();
+        let Some(begun) = all.find(|begun| begun.number == channel.association) else {
             return false;
         };
-        let Ok(mut stream) = association.stream(channel.0) else {
+        let Ok(mut stream) = begun.association.stream(channel.stream) else {
             return false;
         };
         if stream.buffered_amount().unwrap_or(usize::MAX) + text.len() > MAX_WAITING_BYTES {
@@ -174,12 +178,7 @@ impl Channels {
             self.begin_at = None;
             let config = ClientConfig::new(transport());
             if let Ok((handle, association)) = self.endpoint.connect(now, config, PEER) {
-                self.keep(Begun {
-                    handle,
-                    association,
-                    by: Side::Us,
-                    is_answered: false,
-                });
+                self.keep(handle, association, Side::Us);
             }
         }
         for Begun { association, .. } in &mut self.associations {
@@ -201,26 +200,26 @@ impl Channels {
         self.begin_at = None;
     }
 
-    /// The association that messages go through.
-    fn standing(&mut self) -> Option<&mut Association> {
-        let mut all = self.associations.iter_mut();
-        let standing = all.find(|begun| !begun.association.is_handshaking());
-        standing.map(|begun| &mut begun.association)
-    }
-
-    /// Adds what has been begun, unless it is a late repeat from when the standing one was.
-    fn keep(&mut self, begun: Begun) {
-        if self.standing().is_some() {
-            return self
-                .endpoint
-                .handle_event(begun.handle, EndpointEvent::drained());
+    /// Adds what has been begun, unless it is a late repeat from before one stood.
+    fn keep(&mut self, handle: AssociationHandle, association: Association, by: Side) {
+        let mut all = self.associations.iter();
+        if all.any(|old| !old.association.is_handshaking()) {
+            return self.endpoint.handle_event(handle, EndpointEvent::drained());
         }
         let of_peer = self.associations.iter().filter(|old| old.by == Side::Peer);
-        let handles: Vec<AssociationHandle> = of_peer.map(|old| old.handle).collect();
-        if handles.len() == MAX_BEGINNINGS {
-            self.drop_all_that(|old| old.handle == handles[0]);
+        let numbers: Vec<u32> = of_peer.map(|old| old.number).collect();
+        if numbers.len() == MAX_BEGINNINGS {
+            self.drop_all_that(|old| old.number == numbers[0]);
         }
-        self.associations.push(begun);
+        self.associations.push(Begun {
+            number: self.begun,
+            handle,
+            association,
+            by,
+            is_answered: by == Side::Peer,
+            readable: BTreeSet::new(),
+        });
+        self.begun += 1;
     }
 
     fn drop_all_that(&mut self, goes: impl Fn(&Begun) -> bool) {
@@ -234,75 +233,74 @@ impl Channels {
     fn follow(&mut self, now: Instant) {
         let (mut failed, mut connected) = (Vec::new(), None);
         for begun in &mut self.associations {
-            let (handle, association) = (begun.handle, &mut begun.association);
-            while let Some(event) = association.poll() {
+            let number = begun.number;
+            while let Some(event) = begun.association.poll() {
                 match event {
-                    Event::Connected => connected = Some((handle, begun.by)),
-                    Event::HandshakeFailed { .. } => failed.push(handle),
-                    Event::Stream(StreamEvent::Readable { id }) => _ = self.readable.insert(id),
+                    Event::Connected => connected = Some(begun.by),
+                    Event::HandshakeFailed { .. } => failed.push(number),
+                    Event::Stream(StreamEvent::Readable { id }) => _ = begun.readable.insert(id),
                     // The peer has closed one channel; at the end of all, this comes for each.
-                    Event::AssociationLost { id, .. } => {
-                        self.open.retain(|channel| channel.0 != id);
-                        self.readable.remove(&id);
+                    Event::AssociationLost { id: stream, .. } => {
+                        let association = number;
+                        let lost = ChannelId {
+                            association,
+                            stream,
+                        };
+                        self.open.retain(|channel| *channel != lost);
+                        begun.readable.remove(&stream);
                     }
                     // Of buffers, and of kinds to come.
                     _ => {}
                 }
             }
-            while association.poll_endpoint_event().is_some() {
-                failed.push(handle);
+            while begun.association.poll_endpoint_event().is_some() {
+                failed.push(number);
             }
         }
-        if let Some((standing, by)) = connected {
-            self.open.clear();
-            // Beginnings may have crossed. Where the peer takes ours as well, it stays with ours (RFC 9260 §5.2.4, case B);
-            // where it has not heard of ours, it must not any more.
+        if let Some(by) = connected {
+            // Beginnings may have crossed. A peer that has answered ours as well will stay with ours in the end (RFC 9260
+            // §5.2.4, case B); one that has not heard of it must not any more.
             self.drop_all_that(|begun| {
                 let may_stand_yet = by == Side::Peer && begun.by == Side::Us && begun.is_answered;
-                begun.handle != standing && !may_stand_yet
+                begun.association.is_handshaking() && !may_stand_yet
             });
         }
-        self.read(now);
-        for Begun { association, .. } in &mut self.associations {
-            while let Some(transmit) = association.poll_transmit(now) {
+        for begun in &mut self.associations {
+            begun.read(&mut self.open, &mut self.news, now);
+            while let Some(transmit) = begun.association.poll_transmit(now) {
                 if let Payload::RawEncode(packets) = transmit.message {
                     self.outgoing.extend(packets);
                 }
             }
         }
         // What the peer lost or ended stays so, unless it begins again: the call goes on without its text.
-        self.drop_all_that(
-            |Begun {
-                 handle,
-                 association,
-                 ..
-             }| {
-                // One that the peer has only begun counts as closed, too.
-                let is_over = association.is_closed() && !association.is_handshaking();
-                is_over || failed.contains(handle)
-            },
-        );
-        if self.standing().is_none() {
-            self.open.clear();
-        }
-        if self.associations.is_empty() {
-            self.readable.clear();
-        }
+        self.drop_all_that(|begun| {
+            // One that the peer has only begun counts as closed, too.
+            let is_over = begun.association.is_closed() && !begun.association.is_handshaking();
+            is_over || failed.contains(&begun.number)
+        });
+        let all = &self.associations;
+        self.open
+            .retain(|channel| all.iter().any(|begun| begun.number == channel.association));
     }
+}
 
+impl Begun {
     /// Reads all that can be read.
-    fn read(&mut self, now: Instant) {
-        let mut all = self.associations.iter_mut();
-        let Some(begun) = all.find(|begun| !begun.association.is_handshaking()) else {
+    fn read(&mut self, open: &mut Vec<ChannelId>, news: &mut VecDeque<ChannelId>, now: Instant) {
+        if self.association.is_handshaking() {
             return;
-        };
-        let association = &mut begun.association;
-        while let Some(id) = self.readable.pop_first() {
-            take(association, id, &mut self.open, &mut self.news, now);
         }
-        if association.stream_ids().len() > MAX_STREAMS {
+        while let Some(stream) = self.readable.pop_first() {
+            let channel = ChannelId {
+                association: self.number,
+                stream,
+            };
+            take(&mut self.association, channel, open, news, now);
+        }
+        if self.association.stream_ids().len() > MAX_STREAMS {
             // It fails if there is nothing to end.
-            let _ = association.abort();
+            let _ = self.association.abort();
         }
     }
 }
@@ -310,12 +308,12 @@ impl Channels {
 /// Reads what a stream has brought: the opening of a channel, or words that we do not listen to.
 fn take(
     association: &mut Association,
-    id: u16,
+    channel: ChannelId,
     open: &mut Vec<ChannelId>,
     news: &mut VecDeque<ChannelId>,
     now: Instant,
 ) {
-    let Ok(mut stream) = association.stream(id) else {
+    let Ok(mut stream) = association.stream(channel.stream) else {
         return;
     };
     while let Ok(Some(chunks)) = stream.read_sctp() {
@@ -328,7 +326,6 @@ fn take(
         let Ok(Message::DataChannelOpen(_)) = Message::unmarshal(&mut payload) else {
             continue;
         };
-        let channel = ChannelId(id);
         if open.len() >= MAX_CHANNELS || open.contains(&channel) {
             continue;
         }
@@ -349,6 +346,11 @@ fn transport() -> TransportConfig {
     TransportConfig::default()
         .with_sctp_port(SCTP_PORT)
         .with_max_message_size(MAX_MESSAGE_BYTES)
+        // Whether the peer is still there is not for SCTP to say; by itself, the crate would give up after five repeats.
+        .with_timer_config(TimerConfig {
+            max_t3_rtx_retrans: usize::MAX,
+            ..TimerConfig::default()
+        })
         // What the peer sends is read at once and thrown away.
         .with_max_receive_buffer_size(4 * MAX_MESSAGE_BYTES)
 }

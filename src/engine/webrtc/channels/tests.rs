@@ -13,11 +13,11 @@ fn a_peer_that_begins_reads_what_we_write_in_order() {
     let mut pair = Pair::new(true);
     pair.run(Duration::from_secs(1), |_, _| true);
     assert!(pair.client.is_connected);
-    assert!(pair.client.connected_at < Some(pair.began + 4 * DELAY));
+    assert_eq!(pair.client.connected_at, Some(pair.began + 4 * DELAY));
     pair.client.open(0);
     pair.run(Duration::from_secs(1), |_, _| true);
     let channel = pair.ours.poll_opened().expect("it is open");
-    assert_eq!(channel, ChannelId(0));
+    assert_eq!(channel, channel_of(0));
     assert_eq!(pair.client.acknowledged, [0]);
     let texts: Vec<String> = (0..50).map(|n| format!("line {n}")).collect();
     for text in &texts {
@@ -58,7 +58,7 @@ fn whatever_is_lost_of_the_beginning_is_made_good() {
                 assert!(pair.ours.send(channel, "hello", pair.now));
                 pair.run(Duration::from_secs(10), |_, _| true);
                 assert_eq!(pair.client.texts(0), ["hello"], "{what}");
-                assert_eq!(pair.ours.associations.len(), 1, "{what}");
+                assert!(pair.ours.associations.len() <= 2, "{what}");
             }
         }
     }
@@ -101,16 +101,16 @@ fn a_channel_that_is_closed_makes_room_and_the_others_stay() {
     }
     pair.run(Duration::from_secs(1), |_, _| true);
     let opened: Vec<ChannelId> = std::iter::from_fn(|| pair.ours.poll_opened()).collect();
-    assert_eq!(opened, [0, 1, 2, 3].map(ChannelId));
+    assert_eq!(opened, [0, 1, 2, 3].map(channel_of));
     assert_eq!(pair.client.acknowledged, [0, 1, 2, 3]);
     pair.client.close(1, pair.now);
     pair.run(Duration::from_secs(3), |_, _| true);
-    assert!(!pair.ours.send(ChannelId(1), "gone", pair.now));
-    assert!(pair.ours.send(ChannelId(2), "still here", pair.now));
+    assert!(!pair.ours.send(channel_of(1), "gone", pair.now));
+    assert!(pair.ours.send(channel_of(2), "still here", pair.now));
     pair.client.open(7);
     pair.run(Duration::from_secs(1), |_, _| true);
-    assert_eq!(pair.ours.poll_opened(), Some(ChannelId(7)));
-    assert!(pair.ours.send(ChannelId(7), "welcome", pair.now));
+    assert_eq!(pair.ours.poll_opened(), Some(channel_of(7)));
+    assert!(pair.ours.send(channel_of(7), "welcome", pair.now));
     pair.run(Duration::from_secs(1), |_, _| true);
     assert_eq!(pair.client.texts(2), ["still here"]);
     assert_eq!(pair.client.texts(7), ["welcome"]);
@@ -125,7 +125,7 @@ fn a_peer_that_opens_everything_is_left() {
     pair.run(Duration::from_secs(5), |_, _| true);
     assert!(pair.client.is_lost);
     assert!(pair.ours.associations.is_empty() && pair.ours.deadline().is_none());
-    assert!(!pair.ours.send(ChannelId(0), "gone", pair.now));
+    assert!(!pair.ours.send(channel_of(0), "gone", pair.now));
 }
 
 #[test]
@@ -138,10 +138,10 @@ fn what_is_not_acknowledged_is_kept_up_to_a_limit() {
     let mut taken = 0;
     for _ in 0..1_000 {
         taken += usize::from(pair.ours.send(channel, &text, pair.now));
-        pair.run(Duration::from_millis(100), |_, _| false);
+        pair.run(Duration::from_millis(10), |_, _| false);
     }
     assert_eq!(taken, MAX_WAITING_BYTES / 1_000);
-    assert!(pair.sent < 400, "{} packets were sent", pair.sent);
+    assert!(pair.sent < 50, "{} packets were sent", pair.sent);
     // When it is there again, it gets all of it.
     pair.run(Duration::from_secs(120), |_, _| true);
     assert_eq!(pair.client.texts(0).len(), taken);
@@ -153,17 +153,19 @@ fn the_peer_may_leave_and_come_back() {
     let mut pair = Pair::connected();
     pair.client.open(0);
     pair.run(Duration::from_secs(1), |_, _| true);
-    assert_eq!(pair.ours.poll_opened(), Some(ChannelId(0)));
+    assert_eq!(pair.ours.poll_opened(), Some(channel_of(0)));
     pair.client.leave();
     pair.run(Duration::from_secs(1), |_, _| true);
-    assert!(!pair.ours.send(ChannelId(0), "gone", pair.now));
+    assert!(!pair.ours.send(channel_of(0), "gone", pair.now));
     assert!(pair.ours.associations.is_empty());
     pair.client = Client::new(true, pair.now);
     pair.run(Duration::from_secs(1), |_, _| true);
     pair.client.open(0);
     pair.run(Duration::from_secs(1), |_, _| true);
-    assert_eq!(pair.ours.poll_opened(), Some(ChannelId(0)));
-    assert!(pair.ours.send(ChannelId(0), "welcome", pair.now));
+    let channel = pair.ours.poll_opened().expect("it is open");
+    assert_ne!(channel, channel_of(0));
+    assert!(!pair.ours.send(channel_of(0), "gone", pair.now));
+    assert!(pair.ours.send(channel, "welcome", pair.now));
     pair.run(Duration::from_secs(1), |_, _| true);
     assert_eq!(pair.client.texts(0), ["welcome"]);
 }
@@ -196,11 +198,11 @@ fn what_is_no_opening_opens_nothing() {
     pair.client.write(4, &long, PayloadProtocolIdentifier::Dcep);
     pair.run(Duration::from_secs(10), |_, _| true);
     assert_eq!(pair.ours.poll_opened(), None);
-    assert!(!pair.ours.send(ChannelId(0), "hello", pair.now) || pair.client.texts(0).is_empty());
+    assert!(!pair.ours.send(channel_of(0), "hello", pair.now) || pair.client.texts(0).is_empty());
     // And the association is none the worse.
     pair.client.open(5);
     pair.run(Duration::from_secs(10), |_, _| true);
-    assert_eq!(pair.ours.poll_opened(), Some(ChannelId(5)));
+    assert_eq!(pair.ours.poll_opened(), Some(channel_of(5)));
 }
 
 proptest! {
@@ -217,7 +219,7 @@ proptest! {
         }
         pair.client.open(0);
         pair.run(Duration::from_secs(5), |_, _| true);
-        prop_assert_eq!(pair.ours.poll_opened(), Some(ChannelId(0)));
+        prop_assert_eq!(pair.ours.poll_opened(), Some(channel_of(0)));
     }
 
     /// The packets of a conversation with bytes changed and their checksums made right again.
@@ -489,6 +491,14 @@ impl Client {
     fn texts(&self, stream: StreamId) -> Vec<&str> {
         let texts = self.read.iter().filter(|(of, _)| *of == stream);
         texts.map(|(_, text)| text.as_str()).collect()
+    }
+}
+
+/// A channel of the first association.
+const fn channel_of(stream: u16) -> ChannelId {
+    ChannelId {
+        association: 0,
+        stream,
     }
 }
 

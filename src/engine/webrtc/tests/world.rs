@@ -4,6 +4,7 @@
 //! later, and does nothing in between: what a connection takes beyond that is ours.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -194,6 +195,9 @@ pub(super) struct World {
     sent: u64,
     random: u32,
     voice: Voice,
+    /// Whether the client's handshake has failed: it then says so at each timeout for ever.
+    is_client_broken: bool,
+    hellos: BTreeSet<(u8, Vec<u8>)>,
     fragments: u64,
     pub(super) fragmented: u32,
 }
@@ -295,6 +299,8 @@ impl World {
             sent: 0,
             random: network.seed,
             voice,
+            is_client_broken: false,
+            hellos: BTreeSet::new(),
             fragments: 0,
             fragmented: 0,
         }
@@ -371,7 +377,7 @@ impl World {
             let speech =
                 (self.voice.is_speaking || self.voice.is_spoken_to).then_some(self.voice.next_at);
             let ours = self.gateway.ended.is_none().then(|| self.peer.deadline());
-            let next = [arrival, speech, ours, self.client.poll_timeout()]
+            let next = [arrival, speech, ours, self.clients_deadline()]
                 .into_iter()
                 .flatten()
                 .min()
@@ -381,10 +387,14 @@ impl World {
                 return false;
             }
             idle = if next > self.now { 0 } else { idle + 1 };
-            assert!(idle < 10_000, "time stands still");
+            assert!(idle < 1_000, "time stands still");
             self.now = self.now.max(next);
             self.advance();
         }
+    }
+
+    fn clients_deadline(&mut self) -> Option<Instant> {
+        (!self.is_client_broken).then(|| self.client.poll_timeout())?
     }
 
     /// Does what is due now.
@@ -402,10 +412,11 @@ impl World {
             self.settle();
         }
         self.speak_on();
-        if self.client.poll_timeout().is_some_and(|at| at <= self.now) {
-            self.client
-                .handle_timeout(self.now)
-                .expect("the client goes on");
+        if self.clients_deadline().is_some_and(|at| at <= self.now) {
+            let has_failed = self.client.handle_timeout(self.now).is_err();
+            let again = self.client.poll_timeout();
+            let is_stuck = again.is_some_and(|at| at <= self.now);
+            self.is_client_broken = has_failed || is_stuck;
         }
         if self.peer.deadline() <= self.now {
             self.peer.tick(self.now);
@@ -413,7 +424,7 @@ impl World {
     }
 
     fn give_client(&mut self, datagram: &[u8], to: SocketAddr) {
-        if to != self.seen_as.unwrap_or(self.client_at) {
+        if to != self.seen_as.unwrap_or(self.client_at) || self.is_repeated_hello(datagram) {
             return;
         }
         let read = self.client.handle_read(TaggedBytesMut {
@@ -427,6 +438,23 @@ impl World {
             message: BytesMut::from(datagram),
         });
         read.expect("the client takes it");
+    }
+
+    /// Whether the client has this hello already. Its handshake is the crate's, without what `rtp::dtls` puts around it: a
+    /// repeat would make it forget to repeat its own flight (browsers do not).
+    fn is_repeated_hello(&mut self, datagram: &[u8]) -> bool {
+        const CLIENT_HELLO: u8 = 1;
+        const HELLO_VERIFY_REQUEST: u8 = 3;
+        let (Some(22), Some(&kind), Some(number)) =
+            (datagram.first(), datagram.get(13), datagram.get(17..19))
+        else {
+            return false;
+        };
+        let is_plain = datagram[3..5] == [0, 0];
+        // The very first is answered each time.
+        let is_first = kind == CLIENT_HELLO && number == [0, 0];
+        let is_hello = (CLIENT_HELLO..=HELLO_VERIFY_REQUEST).contains(&kind) && !is_first;
+        is_plain && is_hello && !self.hellos.insert((kind, number.to_vec()))
     }
 
     fn speak_on(&mut self) {
@@ -547,7 +575,8 @@ impl World {
             }
             RTCPeerConnectionEvent::OnConnectionStateChangeEvent(
                 RTCPeerConnectionState::Closed | RTCPeerConnectionState::Failed,
-            ) => {
+            )
+            | RTCPeerConnectionEvent::OnDataChannel(RTCDataChannelEvent::OnClose(_)) => {
                 self.browser.closed_at.get_or_insert(self.now);
             }
             RTCPeerConnectionEvent::OnDataChannel(RTCDataChannelEvent::OnOpen(channel)) => {
@@ -682,25 +711,21 @@ fn split_messages(mut body: &[u8], most: usize) -> Vec<Vec<u8>> {
 
 /// A client with a voice.
 fn client(options: &Client, now: Instant) -> RTCPeerConnection {
-    let mut engine = MediaEngine::default();
-    let mut first = None;
-    for codec in &options.codecs {
-        let name = codec.encoding_name();
-        let codec = coding(
-            &format!("audio/{name}"),
+    let voices = options.codecs.iter().map(|codec| {
+        coding(
+            &format!("audio/{}", codec.encoding_name()),
             codec.clock_rate(),
             if *codec == Codec::Opus { 2 } else { 0 },
             codec.static_payload_type().unwrap_or(111),
-        );
+        )
+    });
+    let keys = [(48_000, 110), (8_000, 126)];
+    let keys = keys.map(|(clock, number)| coding("audio/telephone-event", clock, 0, number));
+    let codings: Vec<RTCRtpCodecParameters> = voices.chain(keys).collect();
+    let mut engine = MediaEngine::default();
+    for coding in &codings {
         engine
-            .register_codec(codec.clone(), RtpCodecKind::Audio)
-            .expect("a codec");
-        first.get_or_insert(codec.rtp_codec);
-    }
-    for (clock, number) in [(48_000, 110), (8_000, 126)] {
-        let keys = coding("audio/telephone-event", clock, 0, number);
-        engine
-            .register_codec(keys, RtpCodecKind::Audio)
+            .register_codec(coding.clone(), RtpCodecKind::Audio)
             .expect("a codec");
     }
     let mut client = RTCPeerConnectionBuilder::new()
@@ -719,11 +744,17 @@ fn client(options: &Client, now: Instant) -> RTCPeerConnection {
                     ssrc: Some(SSRC),
                     ..Default::default()
                 },
-                codec: first.expect("a client has a codec"),
+                codec: codings[0].rtp_codec.clone(),
                 ..Default::default()
             }],
         ))
         .expect("a track");
+    let transceiver = client.get_transceivers().next().expect("that of the track");
+    client
+        .rtp_transceiver(transceiver)
+        .expect("it is there")
+        .set_codec_preferences(codings)
+        .expect("codecs");
     client
 }
 
