@@ -46,7 +46,7 @@ pub(super) fn webrtc(
     let advertised_addresses = section
         .parsed_list("advertised_addresses", advertised_address)
         .unwrap_or_default();
-    let (tokens_env, tokens_file, tokens) = tokens(&mut section, environment, default.tokens_env);
+    let (tokens_env, tokens_file, tokens) = tokens(&mut section, environment, &default.tokens_env);
     let may_be_open = listen.is_empty() || only_this_machine_calls(http);
     let require_token = require_token(&mut section, &tokens_env, !tokens.is_empty(), may_be_open);
     let stun_servers = section.parsed_list("stun_servers", stun_server);
@@ -130,13 +130,13 @@ fn advertised_address(text: &str) -> Result<AdvertisedAddress, String> {
 fn tokens(
     section: &mut Section<'_>,
     environment: &Environment,
-    default_env: String,
+    default_env: &str,
 ) -> (String, Option<PathBuf>, Vec<WhipToken>) {
     let mut tokens = Vec::new();
     let env_origin = section.origin("tokens_env");
     let tokens_env = section
         .parsed("tokens_env", variable_name)
-        .unwrap_or_else(|| default_env.clone());
+        .unwrap_or_else(|| default_env.to_owned());
     // An empty variable is how an optional Kubernetes secret looks when it is not there.
     let text = environment.get(&tokens_env);
     match text.filter(|text| !text.trim().is_empty()) {

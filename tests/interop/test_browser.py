@@ -207,7 +207,8 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def bistro(start_for_module, folder):
-    return WhipGateway(start_for_module, folder, "gateway-bistro", BISTRO)
+    # As it is without these tests: the recogniser hears all that Opus carries.
+    return WhipGateway(start_for_module, folder, "gateway-bistro", BISTRO, TANDEM__AUDIO__UPLINK="auto")
 
 
 @pytest.fixture(scope="module")
@@ -274,7 +275,7 @@ def said(seen, who):
 def test_a_table_is_booked_by_voice(browser, bistro, folder):
     microphone = folder / "booking.wav"
     # The first sentence interrupts the welcome.
-    write_microphone(microphone, 3, "book a table for two", 6, "tomorrow", 7, "yes please", 9, "no thank you", 30)
+    write_microphone(microphone, 3, "book a table for two", 6, "tomorrow", 7, "yes please", 11, "no thank you", 30)
     phone = browser(bistro, microphone)
     phone.screenshot(str(OUT / "phone-page-idle.png"))
     phone.call()
@@ -292,7 +293,6 @@ def test_a_table_is_booked_by_voice(browser, bistro, folder):
     assert agent[0].startswith("Welcome to Tandem Bistro")
     assert "A table for 2. For which day?" in agent
     assert agent[-1].endswith("Goodbye.")
-    assert [line["words"] for line in seen["lines"] if line["who"] == "note"] == ["The conversation has reached its goal"]
     marks = [mark for line in seen["lines"] for mark in line["marks"]]
     assert marks[0].startswith("interrupted after "), marks
     delays = [mark for mark in marks if mark.startswith("after ")]
@@ -486,7 +486,8 @@ def test_when_no_sound_gets_through_the_caller_is_told(browser, start, tmp_path,
     gateway = WhipGateway(
         *[start, tmp_path, "gateway-unreachable", BISTRO], webrtc=f'advertised_addresses = ["127.0.0.1:{nobody}"]'
     )
-    phone = browser(gateway, silence)
+    phone = browser(gateway, silence, complaints=["status of 404"])
     phone.click("#call")
+    # The gateway may have given up first, and then knows nothing of the call that the page ends.
     phone.until_status("No call", "no sound gets through", patience=15)
     until(gateway.is_clean, "nothing is left of the call")

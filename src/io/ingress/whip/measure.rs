@@ -21,3 +21,29 @@ pub(super) fn describe() {
 pub(super) fn refused(reason: Refused) {
     counter!(REFUSED, "reason" => reason.label()).increment(1);
 }
+
+#[cfg(test)]
+mod tests {
+    use metrics_exporter_prometheus::PrometheusBuilder;
+
+    use super::*;
+
+    #[test]
+    fn every_reason_is_a_series_from_the_start_and_counts_alone() {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let series = |reason: Refused, count: u32| {
+            format!("{REFUSED}{{reason=\"{}\"}} {count}\n", reason.label())
+        };
+        metrics::with_local_recorder(&recorder, describe);
+        let text = recorder.handle().render();
+        for reason in Refused::ALL {
+            assert!(text.contains(&series(reason, 0)), "{text}");
+        }
+        metrics::with_local_recorder(&recorder, || refused(Refused::NeverConnected));
+        let text = recorder.handle().render();
+        for reason in Refused::ALL {
+            let count = u32::from(reason == Refused::NeverConnected);
+            assert!(text.contains(&series(reason, count)), "{text}");
+        }
+    }
+}
