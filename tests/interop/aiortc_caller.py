@@ -28,6 +28,8 @@ EVENTS = {48000: 110, 8000: 126}
 """The payload types under which telephone-events are offered, by their clocks."""
 END_BIT = 0x80
 VOLUME = 10
+HANDSHAKE = 22
+"""DTLS's type of a record."""
 
 
 def tell(**words):
@@ -126,6 +128,24 @@ def ordered(lines):
     return lines
 
 
+def count_fragments(ice):
+    """Tells how many pieces of handshake messages are sent (RFC 6347, 4.2.3): OpenSSL knows no MTU here, and takes 256."""
+    send = ice._send
+
+    async def counted(data):
+        at, pieces = 0, 0
+        while data[0] == HANDSHAKE and at + 25 <= len(data):
+            epoch, length = int.from_bytes(data[at + 3 : at + 5]), int.from_bytes(data[at + 11 : at + 13])
+            whole, piece = data[at + 14 : at + 17], data[at + 22 : at + 25]
+            pieces += epoch == 0 and data[at] == HANDSHAKE and piece != whole
+            at += 13 + length
+        if pieces:
+            tell(fragments=pieces)
+        await send(data)
+
+    ice._send = counted
+
+
 async def make_noise(ice):
     """Sends what could be RTP as soon as there is a pair for it, before DTLS begins."""
     while ice.state != "completed":
@@ -152,6 +172,7 @@ async def main(options):
     peer.on("track", lambda track: tasks.append(asyncio.ensure_future(listen(track, options["heard"]))))
     await peer.setLocalDescription(await peer.createOffer())
     keypad = Keypad(transceiver.sender)
+    count_fragments(transceiver.sender.transport.transport)
     tell(offer=with_events(peer.localDescription.sdp))
     reader = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
@@ -166,8 +187,10 @@ async def main(options):
             with open(order["say"], "rb") as file:
                 mouth.samples += file.read()
         elif "press" in order:
-            for key in order["press"]:
-                await keypad.press(key, order["rate"])
+            # The agent need not wait for the last repetition before it ends the call.
+            with contextlib.suppress(ConnectionError):
+                for key in order["press"]:
+                    await keypad.press(key, order["rate"])
         elif "close" in order:
             break
     await peer.close()

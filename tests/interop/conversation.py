@@ -19,25 +19,21 @@ def gateway_of(start, folder, name, agent, **options):
     return WhipGateway(start, folder, name, TONES.format(port=agent.port), **options)
 
 
-def with_tones(caller, agent, loss=False):
-    """Listens to the greeting, says a tone, hears the agent's. Where packets are lost, a tone may have holes."""
+def with_tones(caller, agent):
+    """Listens to the greeting, says a tone, hears the agent's. On a bad network and on a busy machine tones have holes."""
     caller.connected()
     caller.wait_for_silence()
     caller.say_tone(CALLER, SPOKEN)
     caller.event("final", text="a tone")
-    until(
-        lambda: [tone for tone, _ in caller.heard()] == [GREETING, ANSWER] and caller.heard()[-1][1] > 1,
-        f"{caller.process.name} hears both tones",
-    )
+    until(lambda: ANSWER in dict(caller.heard()), f"{caller.process.name} hears the agent's answer")
     caller.wait_for_silence()
     heard = caller.heard()
     assert [tone for tone, _ in heard] == [GREETING, ANSWER]
     for tone, seconds in heard:
-        assert seconds == pytest.approx(SECONDS[tone], abs=0.2), f"{tone} Hz"
+        assert seconds == pytest.approx(SECONDS[tone], abs=0.3), f"{tone} Hz"
     told = agent.heard(caller.name)
     assert {tone for tone, _ in told} == {CALLER}, told
-    assert loss or len(told) == 1, told
-    assert sum(seconds for _, seconds in told) == pytest.approx(SPOKEN, abs=0.3 if loss else 0.15)
+    assert sum(seconds for _, seconds in told) == pytest.approx(SPOKEN, abs=0.3), told
     for kind in ["turn_started", "agent_text", "playback", "turn_latency"]:
         caller.event(kind)
     # Events are told in the order of the call.
@@ -80,4 +76,5 @@ def end(caller):
     """Hangs up, and hears that this is why the call is over."""
     caller.hang_up()
     caller.event("ended", reason="caller_hung_up")
+    caller.leave()
     assert caller.events[-1]["type"] == "ended"

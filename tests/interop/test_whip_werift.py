@@ -20,7 +20,7 @@ LINES = {
     "bad-network": BAD_NETWORK,
     # The tone that is said comes from the second source.
     "two-sources": {"ssrc_change": 2},
-    # Every message of the handshake that is longer comes in pieces.
+    # Of which every longer message of the handshake is made.
     "fragments": {"fragment": 60, "codec": "pcmu"},
     "noise": {"noise": True, "codec": "pcmu"},
 }
@@ -56,7 +56,7 @@ def calls(start_for_module, tmp_path_factory, gateway, agent):
 
     def converse(line):
         caller = Werift(start_for_module, folder, gateway, line, **LINES[line])
-        conversation.with_tones(caller, agent, loss="loss" in LINES[line])
+        conversation.with_tones(caller, agent)
         conversation.end(caller)
         return caller
 

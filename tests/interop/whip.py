@@ -28,10 +28,12 @@ parameters = ["{parameter}"]
 [[routes]]
 name = "tones"
 ingress = "whip"
+to = "tones"
 agent = "agent"
 [[routes]]
 name = "spoken"
 ingress = "whip"
+to = "spoken"
 agent = "spoken"
 [agents.spoken]
 kind = "local"
@@ -100,13 +102,16 @@ class WhipGateway(Gateway):
 
 
 class WhipToneAgent(ToneAgent):
-    """Tells callers apart by a session parameter: a browser has no number."""
+    """Tells callers apart by a session parameter: a browser has no number. Only a call's first stream has it."""
 
     def streams_of(self, caller):
-        return [stream for stream in list(self.streams) if stream.requests and self._caller_of(stream) == caller]
-
-    def _caller_of(self, stream):
-        return (stream.first.query_params.parameters or {}).get(PARAMETER)
+        streams = [stream for stream in list(self.streams) if stream.requests]
+        sessions = {
+            stream.first.session
+            for stream in streams
+            if (stream.first.query_params.parameters or {}).get(PARAMETER) == caller
+        }
+        return [stream for stream in streams if stream.first.session in sessions]
 
 
 def attribute(sdp, name):

@@ -32,14 +32,25 @@ const chance = () => {
   return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
 };
 
+// Only on the wire: werift takes what it cuts itself for what it has to sign.
 if (options.fragment) {
-  const path = process.env.WERIFT + "/node_modules/werift/lib/dtls/src/record/message/fragment.js";
-  const { FragmentedHandshake } = require(path);
-  const chunk = FragmentedHandshake.prototype.chunk;
-  FragmentedHandshake.prototype.chunk = function () {
-    const pieces = chunk.call(this, options.fragment);
-    if (pieces.length > 1) tell({ fragments: pieces.length });
-    return pieces;
+  const record = process.env.WERIFT + "/node_modules/werift/lib/dtls/src/record";
+  const { FragmentedHandshake } = require(record + "/message/fragment.js");
+  const builder = require(record + "/builder.js");
+  const HANDSHAKE = 22;
+  const whole = builder.createPlaintext;
+  builder.createPlaintext = (dtls) => (messages, sequence) => {
+    const pieces = messages.flatMap((message) => {
+      if (message.type !== HANDSHAKE) return [message];
+      const chunks = FragmentedHandshake.deSerialize(message.fragment).chunk(options.fragment);
+      return chunks.map((chunk) => ({ type: HANDSHAKE, fragment: chunk.serialize() }));
+    });
+    if (pieces.length === messages.length) return whole(dtls)(messages, sequence);
+    tell({ fragments: pieces.length });
+    // Each in a record of its own, with a number of its own.
+    const records = pieces.map((piece, n) => whole(dtls)([piece], sequence + n)[0]);
+    dtls.recordSequenceNumber = sequence + pieces.length - 1;
+    return records;
   };
 }
 
