@@ -21,20 +21,23 @@ PEERS := sip-tester baresip-core kamailio openssl chromium nodejs npm
 DEMO_HTTP := 127.0.0.1:18080
 DEMO_ADMIN := 127.0.0.1:19090
 DEMO_SIP := 127.0.0.1:15060
+DEMO_WEBRTC := 127.0.0.1:20443
 
 FUZZ_SECONDS := 600
 
 .PHONY: demo run test lint bench fuzz fuzz-sip fuzz-sdp fuzz-rtp check-proto interop peers setup build
 
 demo: build
-	@loadtest/demo.sh $(BIN) $(DEMO_HTTP) $(DEMO_ADMIN) $(DEMO_SIP) $(TARGET)/demo
+	@loadtest/demo.sh $(BIN) $(DEMO_HTTP) $(DEMO_ADMIN) $(DEMO_SIP) $(DEMO_WEBRTC) $(TARGET)/demo
 
 run: build
+	@echo "Browser:  http://127.0.0.1:8080                     (set http.public_url and [webrtc] to be reached from outside)"
 	@echo "SIP:      sip:demo@127.0.0.1:5060, by UDP or TCP    (set sip.listen and sip.allow to be reached from outside)"
 	@echo "Twilio:   POST http://127.0.0.1:8080/twilio/voice   (set http.public_url to be reached from outside)"
 	@echo "Call it:  a softphone on this machine, or"
 	@echo "          $(BIN)/tandem-load call sip:demo@127.0.0.1:5060 --admin http://127.0.0.1:9090 --say FILE.wav"
 	@echo "          $(BIN)/tandem-load call ws://127.0.0.1:8080/twilio/media --admin http://127.0.0.1:9090 --say FILE.wav"
+	@echo "          $(BIN)/tandem-load call http://127.0.0.1:8080/whip/demo --admin http://127.0.0.1:9090 --say FILE.wav"
 	@echo "Watch it: http://127.0.0.1:9090/v1/calls  http://127.0.0.1:9090/metrics"
 	@$(BIN)/tandem serve
 

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Spoken calls through the gateway, one by each ingress: starts it with the embedded agent, calls it, and ends it again.
 # Exits 0 only if each conversation reached its goal.
-# Usage: demo.sh DIRECTORY-OF-BINARIES HTTP-ADDRESS ADMIN-ADDRESS SIP-ADDRESS OUTPUT-DIRECTORY
+# Usage: demo.sh DIRECTORY-OF-BINARIES HTTP-ADDRESS ADMIN-ADDRESS SIP-ADDRESS WEBRTC-ADDRESS OUTPUT-DIRECTORY
 set -euo pipefail
 cd "$(dirname "$0")/.."
-bin=$1 http=$2 admin=$3 sip=$4 out=$5
+bin=$1 http=$2 admin=$3 sip=$4 webrtc=$5 out=$6
 mkdir -p "$out"
 
 reachable() { (exec 3<>"/dev/tcp/${1%:*}/${1##*:}") 2>/dev/null; }
@@ -17,7 +17,7 @@ for address in "$http" "$admin" "$sip"; do
 done
 
 TANDEM__HTTP__LISTEN=$http TANDEM__ADMIN__LISTEN=$admin TANDEM__SIP__LISTEN="udp:$sip,tcp:$sip" \
-  "$bin/tandem" serve >"$out/gateway.log" 2>&1 &
+  TANDEM__WEBRTC__LISTEN=$webrtc "$bin/tandem" serve >"$out/gateway.log" 2>&1 &
 gateway=$!
 trap 'kill -INT $gateway 2>/dev/null; wait $gateway 2>/dev/null || true' EXIT
 
@@ -43,3 +43,4 @@ call() {
 
 call twilio "ws://$http/twilio/media"
 call sip "sip:demo@$sip"
+call whip "http://$http/whip/demo"

@@ -148,7 +148,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         exchange: Arc::new(calls.clone()),
     };
     let public = match whip.start(&stopped)? {
-        Some(whip) if config.webrtc.phone_page => {
+        Some(whip) if config.webrtc.phone_page && config.webrtc.is_callable() => {
             public.merge(whip).merge(phone::routes(&phone(&config)))
         }
         Some(whip) => public.merge(whip),

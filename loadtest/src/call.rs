@@ -104,9 +104,9 @@ impl Ending {
 /// All that is known of a call that came about.
 #[derive(Debug)]
 pub(crate) struct Outcome {
-    /// From dialling to `start`.
+    /// From dialling to `start`, to the 200, or to the moment when media may flow.
     pub(crate) set_up: Duration,
-    /// From `start` to the end of the media.
+    /// From then to the end of the media.
     pub(crate) lasted: Duration,
     pub(crate) ending: Ending,
     pub(crate) script: ScriptEnd,
@@ -121,7 +121,7 @@ pub(crate) struct Outcome {
     pub(crate) after: Result<Vec<Verb>, String>,
 }
 
-/// What the gateway told on its admin side.
+/// What the gateway told on its admin side, or by data channel.
 #[derive(Debug, Default)]
 pub(crate) struct Told {
     pub(crate) agent_said: Vec<String>,
@@ -150,9 +150,12 @@ pub(crate) async fn hold(
 ) -> Result<Outcome, SetupError> {
     let ids = CallIds::fresh();
     let call_sid = ids.call.clone();
+    // A WHIP line brings the news itself.
+    let asks_admin = !matches!(plan.target, Target::Whip(_));
     let mut news = plan
         .admin
         .as_ref()
+        .filter(|_| asks_admin)
         .map(|admin| admin.follow(call_sid.clone()));
     let dialled = Instant::now();
     let line = Line::place(
@@ -268,6 +271,11 @@ impl Call {
                 if let Err(why) = self.line.hang_up().await {
                     self.complain(why);
                 }
+                let at = self.started.elapsed();
+                for event in self.line.last_events() {
+                    self.timeline.event(&event, at);
+                    self.keep(event);
+                }
             }
             Farewell::Vanish => self.line.vanish(),
         }
@@ -319,6 +327,10 @@ impl Call {
             }
             FromGateway::Packet(packet) => self.handset.receive_packet(&packet, at),
             FromGateway::Note(text) => self.timeline.line(&text, at),
+            FromGateway::Event(event) => {
+                self.timeline.event(&event, at);
+                self.keep(event);
+            }
             FromGateway::Mark(name) => self.handset.mark(name),
             FromGateway::Clear => {
                 let (marks, notes) = self.handset.clear(at);

@@ -1,7 +1,7 @@
 //! The seam between a call and the protocol that carries it: a [`Line`] takes frames and digits and gives what the gateway sends.
 //!
-//! A Twilio line is a stream that plays what it is sent; a SIP line gives packets, which have their moments and no marks or clears. A
-//! WHIP line joins by a variant here.
+//! A Twilio line is a stream that plays what it is sent; SIP and WHIP lines give packets, which have their moments and no marks or clears.
+//! A WHIP line also brings what the gateway tells of the call, for which the others ask its admin listener.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,15 +9,19 @@ use std::time::Duration;
 
 use reqwest::StatusCode;
 
+use crate::bad_network::Faults;
+use crate::gateway_event::GatewayEvent;
 use crate::mulaw;
 use crate::playout::Packet;
-use crate::sip::Faults;
 use crate::sip::Phones;
 use crate::sip::SipLine;
 use crate::target::Target;
 use crate::twilio::CallIds;
 use crate::twilio::TwilioLine;
 use crate::twilio::twiml::Verb;
+use crate::whip::Codec;
+use crate::whip::Identity;
+use crate::whip::WhipLine;
 
 /// Who calls whom, and how the call is placed.
 #[derive(Debug, Clone)]
@@ -34,6 +38,10 @@ pub(crate) struct Placing {
     pub(crate) public_url: Option<reqwest::Url>,
     /// Name and password that answer a SIP gateway's challenge.
     pub(crate) credentials: Option<(String, String)>,
+    /// The token that a WHIP gateway asks for.
+    pub(crate) token: Option<String>,
+    /// What is spoken by WHIP.
+    pub(crate) codec: Codec,
     /// What the network does to our RTP.
     pub(crate) faults: Faults,
 }
@@ -43,6 +51,7 @@ pub(crate) struct Placing {
 pub(crate) struct Network {
     pub(crate) http: reqwest::Client,
     pub(crate) phones: Arc<Phones>,
+    pub(crate) identity: Arc<Identity>,
 }
 
 /// To the gateway.
@@ -65,6 +74,8 @@ pub(crate) enum FromGateway {
     Packet(Packet),
     /// Something for the timeline.
     Note(String),
+    /// What the gateway tells of the call.
+    Event(GatewayEvent),
     /// To be returned when the audio before it has been played.
     Mark(String),
     /// Throw away what has not been played.
@@ -82,8 +93,6 @@ pub(crate) enum FromGateway {
 /// A call that did not come about.
 #[derive(Debug)]
 pub(crate) enum SetupError {
-    /// We do not speak this protocol yet.
-    NotYet(&'static str),
     /// The gateway answered, with a refusal.
     Refused {
         what: &'static str,
@@ -96,7 +105,7 @@ pub(crate) enum SetupError {
         reason: String,
         retry_after: Option<String>,
     },
-    /// The gateway answered the INVITE, with a session description that is of no use.
+    /// The gateway took the call, with an answer that is of no use.
     NoMedia(String),
     /// We cancelled the call before it was answered.
     Cancelled,
@@ -112,7 +121,6 @@ impl SetupError {
     /// The kind of failure, for counting many.
     pub(crate) fn kind(&self) -> String {
         match self {
-            Self::NotYet(_) => "not implemented".to_owned(),
             Self::Refused { what, status, .. } => {
                 format!("{what} refused with {}", status.as_u16())
             }
@@ -129,10 +137,6 @@ impl SetupError {
 impl fmt::Display for SetupError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotYet(what) => write!(
-                formatter,
-                "{what} targets do not work yet; ws(s)://HOST/twilio/media and sip:USER@HOST:PORT do"
-            ),
             Self::Refused { what, status, body } if body.is_empty() => {
                 write!(formatter, "the gateway refused the {what} with {status}")
             }
@@ -153,7 +157,7 @@ impl fmt::Display for SetupError {
             }
             Self::NoMedia(why) => write!(
                 formatter,
-                "the gateway's answer is of no use to a telephone: {why}"
+                "the gateway's answer is of no use to a caller: {why}"
             ),
             Self::Cancelled => write!(formatter, "the call was cancelled before it was answered"),
             Self::NotCancelled(why) => write!(formatter, "the call was cancelled, but {why}"),
@@ -175,6 +179,8 @@ pub(crate) enum Line {
     Twilio(Box<TwilioLine>),
     /// A SIP call with RTP.
     Sip(Box<SipLine>),
+    /// A WebRTC call by WHIP.
+    Whip(Box<WhipLine>),
 }
 
 impl Line {
@@ -195,13 +201,15 @@ impl Line {
                     .await
                     .map(|line| Self::Sip(Box::new(line)))
             }
-            Target::Whip(_) => Err(SetupError::NotYet("http(s)://HOST/whip/")),
+            Target::Whip(url) => WhipLine::place(url, placing, network, interruptible)
+                .await
+                .map(|line| Self::Whip(Box::new(line))),
         }
     }
 
     /// Whether the gateway's audio comes in packets.
     pub(crate) fn has_packets(&self) -> bool {
-        matches!(self, Self::Sip(_))
+        matches!(self, Self::Sip(_) | Self::Whip(_))
     }
 
     /// Sends these in order. An error is a broken connection, in words.
@@ -209,6 +217,10 @@ impl Line {
         match self {
             Self::Twilio(line) => line.send(messages).await,
             Self::Sip(line) => line.send(messages).await,
+            Self::Whip(line) => {
+                line.send(messages).await;
+                Ok(())
+            }
         }
     }
 
@@ -217,6 +229,7 @@ impl Line {
         match self {
             Self::Twilio(line) => line.receive().await,
             Self::Sip(line) => line.receive().await,
+            Self::Whip(line) => line.receive().await,
         }
     }
 
@@ -225,6 +238,7 @@ impl Line {
         match self {
             Self::Twilio(_) => None,
             Self::Sip(line) => line.received(),
+            Self::Whip(line) => line.received(),
         }
     }
 
@@ -236,6 +250,7 @@ impl Line {
                 Ok(())
             }
             Self::Sip(line) => line.hang_up().await,
+            Self::Whip(line) => line.hang_up().await,
         }
     }
 
@@ -244,6 +259,15 @@ impl Line {
         match self {
             Self::Twilio(_) => {}
             Self::Sip(line) => line.vanish(),
+            Self::Whip(line) => line.vanish(),
+        }
+    }
+
+    /// What the gateway told on the line while we hung up.
+    pub(crate) fn last_events(&mut self) -> Vec<GatewayEvent> {
+        match self {
+            Self::Twilio(_) | Self::Sip(_) => Vec::new(),
+            Self::Whip(line) => line.last_events(),
         }
     }
 
@@ -256,6 +280,21 @@ impl Line {
         match self {
             Self::Twilio(line) => line.after_call(http, lasted).await,
             Self::Sip(line) => Ok(line.after_call().await),
+            Self::Whip(line) => {
+                line.after_call().await;
+                Ok(Vec::new())
+            }
         }
     }
+}
+
+/// An error with what caused it, in one line.
+pub(crate) fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
 }

@@ -41,6 +41,7 @@ use crate::timeline::Timeline;
 use crate::timeline::print;
 use crate::tone;
 use crate::twilio::CallIds;
+use crate::whip::WhipLine;
 
 /// From the last call's beginning, or the first one's end, to a reading: set-ups and hang-ups stay out of what is measured.
 const MARGIN: Duration = Duration::from_millis(500);
@@ -62,7 +63,7 @@ pub(crate) enum CallKind {
     Answered,
     /// Refused by the gateway.
     Refused,
-    /// Cancelled while it rings.
+    /// Cancelled while it rings; by WHIP, deleted before it is connected.
     Cancelled,
     /// Answered, and then the caller is gone without a word.
     Vanished,
@@ -84,7 +85,7 @@ impl CallKind {
 #[derive(Debug)]
 pub(crate) struct Attempt {
     pub(crate) kind: CallKind,
-    /// From dialling to the INVITE's final response, where one came that was right for the kind.
+    /// From dialling to the final response, where one came that was right for the kind; by WHIP, to the moment when media may flow.
     pub(crate) set_up: Option<Duration>,
     /// What went otherwise than it should.
     pub(crate) failure: Option<String>,
@@ -275,6 +276,9 @@ impl Caller {
                     Err(SetupError::Declined { status, .. }) if status == mix.refused_status => {
                         Attempt::good(kind, dialled)
                     }
+                    Err(SetupError::Refused { status, .. }) if status == mix.refused_status => {
+                        Attempt::good(kind, dialled)
+                    }
                     Err(other) => Attempt::bad(kind, other.kind()),
                     Ok(mut line) => {
                         // That it was answered at all is the failure.
@@ -285,12 +289,22 @@ impl Caller {
             }
             (CallKind::Cancelled, Some(mix)) => {
                 let target = dialling(target, mix.cancelled_user.as_deref());
-                let Target::Sip(uri) = target else {
-                    return Attempt::bad(kind, "only SIP has calls that ring".to_owned());
+                let cancelled = match &target {
+                    Target::Twilio(_) => {
+                        return Attempt::bad(kind, "Twilio has no calls that ring".to_owned());
+                    }
+                    Target::Sip(uri) => {
+                        let id = CallIds::fresh().call;
+                        let phones = &self.network.phones;
+                        SipLine::ring_and_cancel(uri, &self.placing, id, phones).await
+                    }
+                    Target::Whip(url) => {
+                        WhipLine::offer_and_withdraw(url, &self.placing, &self.network)
+                            .await
+                            .map(|()| Cancelled::InTime)
+                    }
                 };
-                let id = CallIds::fresh().call;
-                let phones = &self.network.phones;
-                match SipLine::ring_and_cancel(&uri, &self.placing, id, phones).await {
+                match cancelled {
                     Ok(Cancelled::InTime) => Attempt::good(kind, dialled),
                     Ok(Cancelled::AnsweredFirst) => Attempt {
                         remark: Some("answered before the CANCEL, ended with BYE"),
@@ -383,16 +397,19 @@ impl Mix {
     }
 }
 
-/// The target with another user.
+/// The target with another user, who by WHIP is the last part of the path: another route.
 fn dialling(target: &Target, user: Option<&str>) -> Target {
-    match (target, user) {
-        (Target::Sip(uri), Some(user)) => {
-            let mut uri = uri.clone();
-            uri.auth = Some(user.into());
-            Target::Sip(uri)
+    let mut target = target.clone();
+    match (&mut target, user) {
+        (Target::Sip(uri), Some(user)) => uri.auth = Some(user.into()),
+        (Target::Whip(url), Some(user)) => {
+            if let Ok(mut path) = url.path_segments_mut() {
+                path.pop_if_empty().pop().push(user);
+            }
         }
-        _ => target.clone(),
+        (Target::Twilio(_), _) | (_, None) => {}
     }
+    target
 }
 
 /// Waits until nothing of any call is left, or this long.
@@ -511,6 +528,13 @@ mod tests {
         assert_eq!(
             dialling(&target, Some("nobody")).to_string(),
             "sip:nobody@192.0.2.1:5080;transport=TCP"
+        );
+        let target: Target = "https://192.0.2.1/voice/whip/demo?customer=7"
+            .parse()
+            .expect("a target");
+        assert_eq!(
+            dialling(&target, Some("nobody")).to_string(),
+            "https://192.0.2.1/voice/whip/nobody?customer=7"
         );
     }
 }

@@ -17,9 +17,12 @@ mod playout;
 mod record;
 mod voice;
 
+mod bad_network;
 mod line;
+mod rtp;
 mod sip;
 mod twilio;
+mod whip;
 
 mod admin;
 mod gateway_event;
@@ -54,6 +57,7 @@ use clap::Subcommand;
 use reqwest::Url;
 
 use crate::admin::Admin;
+use crate::bad_network::Faults;
 use crate::call::Farewell;
 use crate::call::Plan;
 use crate::dialogue::Dialogue;
@@ -66,11 +70,11 @@ use crate::scenario::DialogueScenario;
 use crate::scenario::Gateway;
 use crate::scenario::LoadScenario;
 use crate::scenario::Scenario;
-use crate::sip::Faults;
 use crate::speech::Speech;
 use crate::target::Target;
 use crate::timeline::Timeline;
 use crate::timeline::print;
+use crate::whip::Codec;
 
 /// A call without `--seconds` ends when the agent has answered and has been silent this long.
 const LAST_LISTEN: Duration = Duration::from_secs(2);
@@ -103,8 +107,8 @@ enum Command {
 
 #[derive(Args)]
 struct CallArgs {
-    /// ws(s)://HOST/twilio/media, where this program is Twilio, or sip:USER@HOST:PORT (;transport=tcp), where it is a telephone. Later:
-    /// http(s)://HOST/whip/ROUTE.
+    /// ws(s)://HOST/twilio/media, where this program is Twilio, sip:USER@HOST:PORT (;transport=tcp), where it is a telephone, or
+    /// http(s)://HOST/whip/ROUTE (?PARAMETER=VALUE), where it is a browser.
     target: Target,
     /// A WAV file to say: 16-bit mono at 8 or 16 kHz. Repeat it to say more.
     #[arg(long, value_name = "FILE.wav")]
@@ -121,7 +125,8 @@ struct CallArgs {
     /// Hang up after this time, whatever is left to say.
     #[arg(long, value_name = "N", value_parser = parse_seconds)]
     seconds: Option<Duration>,
-    /// The gateway's admin listener (http://127.0.0.1:9090): adds what the agent heard and said to the timeline.
+    /// The gateway's admin listener (http://127.0.0.1:9090): adds what the agent heard and said to the timeline. By WHIP the call
+    /// itself brings that.
     #[arg(long, value_name = "URL")]
     admin: Option<Url>,
     /// The environment variable with Twilio's auth token; if it is set, requests are signed.
@@ -133,6 +138,15 @@ struct CallArgs {
     /// The environment variable with its password.
     #[arg(long, value_name = "VAR", default_value = "SIP_PASSWORD")]
     password_env: String,
+    /// The token that a WHIP gateway asks for, rather than that of the environment.
+    #[arg(long, value_name = "TOKEN")]
+    token: Option<String>,
+    /// The environment variable with that token; other users of this machine can read a command line.
+    #[arg(long, value_name = "VAR", default_value = "WHIP_TOKEN")]
+    token_env: String,
+    /// What is spoken by WHIP.
+    #[arg(long, value_enum, default_value_t)]
+    codec: Codec,
     /// The caller's number.
     #[arg(long, default_value = "+15550100")]
     from: String,
@@ -163,6 +177,9 @@ struct RunArgs {
     /// Use this admin listener rather than the file's.
     #[arg(long, value_name = "URL")]
     admin: Option<Url>,
+    /// The token that a WHIP gateway asks for, rather than that of the file's token_env.
+    #[arg(long, value_name = "TOKEN")]
+    token: Option<String>,
     /// Record a dialogue here.
     #[arg(long, value_name = "OUT.wav")]
     record: Option<PathBuf>,
@@ -213,6 +230,8 @@ async fn make_call(args: CallArgs) -> Result<Vec<String>> {
                 .user
                 .map(|user| credentials(user, &args.password_env))
                 .transpose()?,
+            token: args.token.or_else(|| std::env::var(&args.token_env).ok()),
+            codec: args.codec,
             faults: Faults::default(),
         },
         dialogue,
@@ -276,7 +295,8 @@ async fn run_scenario(args: RunArgs) -> Result<Vec<String>> {
         .admin
         .clone()
         .map(|base| Admin::new(base, network.http.clone()));
-    let placing = placing(gateway)?;
+    let mut placing = placing(gateway)?;
+    placing.token = args.token.or(placing.token.take());
     match scenario {
         Scenario::Dialogue(mut scenario) => {
             scenario.record = args.record.or(scenario.record.take());
@@ -348,6 +368,7 @@ fn network() -> Network {
     Network {
         http: reqwest::Client::new(),
         phones: Arc::default(),
+        identity: Arc::default(),
     }
 }
 
@@ -369,8 +390,11 @@ fn placing(gateway: &Gateway) -> Result<Placing> {
             .clone()
             .map(|user| credentials(user, &gateway.password_env))
             .transpose()?,
+        token: std::env::var(&gateway.token_env).ok(),
+        codec: gateway.codec,
         faults: Faults {
             loss: gateway.loss,
+            duplicates: gateway.duplicates,
             jitter: gateway.jitter,
         },
     })

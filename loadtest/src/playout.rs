@@ -367,7 +367,7 @@ mod tests {
             (0, 0, 0, 0, 0)
         );
         assert_eq!(tally.played, 97 * mulaw::FRAME as u64);
-        assert_eq!(tally.underruns, []);
+        assert_eq!(tally.underruns, [Duration::ZERO; 0]);
     }
 
     #[test]

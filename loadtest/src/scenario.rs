@@ -18,6 +18,7 @@ use crate::dialogue::Step;
 use crate::dialogue::When;
 use crate::speech::Speech;
 use crate::speech::Synthesiser;
+use crate::whip::Codec;
 
 /// How long a step waits for the agent before it has failed.
 const STEP_TIMEOUT: Duration = Duration::from_secs(15);
@@ -64,10 +65,19 @@ pub(crate) struct Gateway {
     /// The environment variable that holds its password.
     #[serde(default = "default_password_env")]
     pub(crate) password_env: String,
-    /// Which share of our RTP packets is lost, from 0 to 1 (SIP).
+    /// The environment variable that holds the token a WHIP gateway asks for.
+    #[serde(default = "default_whip_token_env")]
+    pub(crate) token_env: String,
+    /// What is spoken by WHIP: opus, pcmu or pcma.
+    #[serde(default)]
+    pub(crate) codec: Codec,
+    /// Which share of our RTP packets is lost, from 0 to 1 (SIP, WHIP).
     #[serde(default)]
     pub(crate) loss: f64,
-    /// Each of them is late by a random time of up to twice this (SIP).
+    /// Which share of the rest comes twice, from 0 to 1 (SIP, WHIP).
+    #[serde(default)]
+    pub(crate) duplicates: f64,
+    /// Each of them is late by a random time of up to twice this (SIP, WHIP).
     #[serde(default, with = "humantime_serde")]
     pub(crate) jitter: Duration,
 }
@@ -143,13 +153,13 @@ pub(crate) struct LoadScenario {
     pub(crate) audio: String,
     /// The most calls in progress at once; a call for which there is no room begins later.
     pub(crate) at_most: Option<usize>,
-    /// Kinds of calls, on SIP; without it all are answered.
+    /// Kinds of calls, by SIP or WHIP; without it all are answered.
     pub(crate) mix: Option<Mix>,
     /// The share of the calls that warms the gateway up: when they are over its memory is read, to be compared with the end.
     #[serde(default)]
     pub(crate) warm_up: f64,
     /// How long the gateway may take, after the warm-up and after the last call, until nothing of any call is left
-    /// (`tandem_objects_alive`). Vanished calls take as long as its RTP timeout.
+    /// (`tandem_objects_alive`). Vanished calls take as long as its RTP timeout, or the consent of WebRTC.
     #[serde(default, with = "humantime_serde")]
     pub(crate) settle: Option<Duration>,
     #[serde(default)]
@@ -166,13 +176,13 @@ pub(crate) struct Mix {
     /// Refused by the gateway.
     #[serde(default)]
     pub(crate) refused: u32,
-    /// Cancelled at the first provisional response.
+    /// Cancelled at the first provisional response; by WHIP, deleted when the answer has come.
     #[serde(default)]
     pub(crate) cancelled: u32,
     /// Answered, and then nothing more is heard of the caller.
     #[serde(default)]
     pub(crate) vanished: u32,
-    /// The user who has no route.
+    /// The user who has no route; by WHIP, the route that there is not.
     #[serde(default = "default_refused_user")]
     pub(crate) refused_user: String,
     /// What dialling them is answered with.
@@ -268,10 +278,10 @@ impl Scenario {
                             && weights.iter().all(|&weight| weight <= MOST_WEIGHT),
                         "a mix needs weights, none over {MOST_WEIGHT}"
                     );
-                    let sip = |target: &String| target.starts_with("sip:");
+                    let rings = |target: &String| !target.starts_with("ws");
                     ensure!(
-                        load.gateway.target.all().iter().all(sip),
-                        "a mix is for sip: targets"
+                        load.gateway.target.all().iter().all(rings),
+                        "a mix is for sip: and http(s)://HOST/whip/ targets"
                     );
                 }
                 Ok(Self::Load(Box::new(load)))
@@ -287,8 +297,10 @@ impl DialogueScenario {
         let mut synthesiser = Synthesiser::default();
         let numbered = self.steps.iter().enumerate();
         let hears = self.steps.iter().any(|step| step.hear.is_some());
+        // By WHIP the call itself tells.
+        let told = |target: &String| target.starts_with("http");
         ensure!(
-            !hears || self.gateway.admin.is_some(),
+            !hears || self.gateway.admin.is_some() || self.gateway.target.all().iter().all(told),
             "steps that hear need gateway.admin, which tells what the agent says"
         );
         numbered
@@ -385,6 +397,10 @@ fn default_password_env() -> String {
     "SIP_PASSWORD".to_owned()
 }
 
+fn default_whip_token_env() -> String {
+    "WHIP_TOKEN".to_owned()
+}
+
 fn default_refused_user() -> String {
     "nobody".to_owned()
 }
@@ -413,6 +429,8 @@ mod tests {
         for dialogue in [
             include_str!("../scenarios/demo.toml"),
             include_str!("../scenarios/ten-turns.toml"),
+            include_str!("../scenarios/sip-bad-network.toml"),
+            include_str!("../scenarios/whip-bad-network.toml"),
         ] {
             assert!(matches!(
                 Scenario::parse(dialogue),
@@ -423,6 +441,8 @@ mod tests {
             include_str!("../scenarios/twilio-200.toml"),
             include_str!("../scenarios/sip-200.toml"),
             include_str!("../scenarios/sip-churn.toml"),
+            include_str!("../scenarios/whip-200.toml"),
+            include_str!("../scenarios/whip-churn.toml"),
         ] {
             assert!(matches!(Scenario::parse(load), Ok(Scenario::Load(_))));
         }
@@ -459,13 +479,14 @@ mod tests {
     }
 
     #[test]
-    fn a_mix_needs_weights_and_sip() {
+    fn a_mix_needs_weights_and_calls_that_ring() {
         let load = |target: &str, mix: &str| {
             Scenario::parse(&format!(
                 "calls = 1\nramp_per_second = 1\nhold = '1s'\n[gateway]\ntarget = '{target}'\n[mix]\n{mix}"
             ))
         };
         assert!(load("sip:1@127.0.0.1", "refused = 1").is_ok());
+        assert!(load("http://127.0.0.1/whip/demo", "refused = 1").is_ok());
         assert!(load("sip:1@127.0.0.1", "").is_err());
         assert!(load("sip:1@127.0.0.1", "refused = 100000").is_err());
         assert!(load("ws://127.0.0.1/media", "refused = 1").is_err());

@@ -125,7 +125,7 @@ mod tests {
             .collect();
         let mut detector = Detector::default();
         detector.sent(Duration::ZERO);
-        assert_eq!(hear_all(&mut detector, &other), []);
+        assert_eq!(hear_all(&mut detector, &other), [Duration::ZERO; 0]);
     }
 
     fn hear_all(detector: &mut Detector, heard: &[u8]) -> Vec<Duration> {

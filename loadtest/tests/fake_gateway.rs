@@ -1,7 +1,7 @@
 //! The program itself against a gateway of a few lines: what a user types, what they read, and the exit code.
 
-use std::path::Path;
-use std::process::Command;
+mod support;
+
 use std::process::Output;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -25,6 +25,14 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 use serde_json::json;
+
+use support::Scratch;
+use support::command;
+use support::right_channel;
+use support::run;
+use support::stderr;
+use support::stdout;
+use support::write_wav;
 
 /// Loud mu-law: alternating signs, so that it is voice by its energy and no direct current.
 const LOUD: [u8; 2] = [0x10, 0x90];
@@ -115,14 +123,10 @@ fn a_cleared_prompt_is_not_heard_and_its_mark_returns_at_once() {
         (20..=28).contains(&frames),
         "the mark came after {frames} frames, the clear after 25"
     );
-    let heard: Vec<i16> = hound::WavReader::open(&record)
-        .expect("a recording")
-        .samples::<i16>()
-        .skip(1)
-        .step_by(2)
-        .map(|sample| sample.expect("a sample"))
-        .collect();
-    let loud = heard.iter().filter(|sample| **sample != 0).count();
+    let loud = right_channel(&record)
+        .iter()
+        .filter(|sample| **sample != 0)
+        .count();
     assert!(
         (20 * FRAME..=30 * FRAME).contains(&loud),
         "{loud} samples were heard"
@@ -173,24 +177,11 @@ fn requests_are_signed_when_there_is_a_token() {
     assert!(stderr(&unsigned).contains("403"), "{}", stderr(&unsigned));
     let signed = command()
         .env("TEST_TOKEN", "12345")
-        .args(call_args(&gateway, &["--seconds", "0.2"]))
+        .args(["call", &gateway.target(), "--seconds", "0.2"])
+        .args(["--auth-token-env", "TEST_TOKEN"])
         .output();
     let signed = signed.expect("the program runs");
     assert!(signed.status.success(), "{}", stderr(&signed));
-}
-
-#[test]
-fn targets_of_the_future_are_refused_plainly() {
-    let output = command()
-        .args(["call", "https://127.0.0.1:5060/whip/demo"])
-        .output()
-        .expect("the program runs");
-    assert_eq!(output.status.code(), Some(1));
-    assert!(
-        stderr(&output).contains("targets do not work yet"),
-        "{}",
-        stderr(&output)
-    );
 }
 
 #[test]
@@ -434,86 +425,7 @@ async fn metrics() -> &'static str {
     "process_cpu_seconds_total 1\nprocess_resident_memory_bytes 1000\ntandem_caller_audio_unheard_seconds_total 0\n"
 }
 
-fn command() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tandem-load"));
-    command.env_remove("TWILIO_AUTH_TOKEN");
-    command
-}
-
-fn call_args(gateway: &Gateway, more: &[&str]) -> Vec<String> {
-    let target = gateway.target();
-    let fixed = [
-        "call",
-        &target,
-        "--admin",
-        &gateway.base,
-        "--auth-token-env",
-        "TEST_TOKEN",
-    ];
-    fixed
-        .iter()
-        .chain(more)
-        .map(|argument| (*argument).to_owned())
-        .collect()
-}
-
 fn call(gateway: &Gateway, more: &[&str]) -> Output {
-    command()
-        .args(call_args(gateway, more))
-        .output()
-        .expect("the program runs")
-}
-
-fn run(directory: &Scratch, scenario: &str) -> Output {
-    let path = directory.path("scenario.toml");
-    std::fs::write(&path, scenario).expect("a scenario is written");
-    command()
-        .args(["run", &path])
-        .output()
-        .expect("the program runs")
-}
-
-fn stdout(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
-
-fn write_wav(path: &str, rate: u32, seconds: f64) {
-    let spec = hound::WavSpec {
-        channels: 1,
-        sample_rate: rate,
-        bits_per_sample: 16,
-        sample_format: hound::SampleFormat::Int,
-    };
-    let mut writer = hound::WavWriter::create(Path::new(path), spec).expect("a file");
-    for index in 0..(f64::from(rate) * seconds) as u32 {
-        let sample = (f64::from(index) * 2500.0 / f64::from(rate)).sin() * 8000.0;
-        writer.write_sample(sample as i16).expect("room");
-    }
-    writer.finalize().expect("a file");
-}
-
-/// A directory that goes when the test does.
-struct Scratch(std::path::PathBuf);
-
-impl Scratch {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("tandem-load-{name}-{}", std::process::id()));
-        std::fs::create_dir_all(&path).expect("a directory");
-        Self(path)
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.0.join(name).display().to_string()
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        // What stays behind is in the system's own temporary directory.
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
+    let fixed = ["--admin", &gateway.base, "--auth-token-env", "TEST_TOKEN"];
+    support::call(&gateway.target(), &[&fixed, more].concat())
 }

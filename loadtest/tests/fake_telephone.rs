@@ -1,8 +1,9 @@
 //! The program as a SIP telephone against a far end of a few lines: answers, refusals, transfers, refreshes, loads of every kind.
 
+mod support;
+
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::process::Command;
 use std::process::Output;
 use std::process::Stdio;
@@ -35,6 +36,15 @@ use rsipstack::transport::TransportLayer;
 use rsipstack::transport::udp::UdpConnection;
 use tokio::net::UdpSocket;
 
+use support::Scratch;
+use support::call;
+use support::command;
+use support::right_channel;
+use support::run;
+use support::stderr;
+use support::stdout;
+use support::write_wav;
+
 const FRAME: usize = 160;
 const PACKET: usize = 12 + FRAME;
 /// Loud mu-law: alternating signs, so that it is voice by its energy and no direct current.
@@ -43,9 +53,9 @@ const LOUD: [u8; 2] = [0x10, 0x90];
 #[test]
 fn a_caller_hears_the_far_end_says_something_presses_keys_and_hangs_up() {
     let far_end = FarEnd::start(Script::GreetAndListen);
-    let directory = Scratch::new("greeting");
+    let directory = Scratch::new("sip-greeting");
     let (say, record) = (directory.path("hello.wav"), directory.path("call.wav"));
-    write_wav(&say, 0.5);
+    write_wav(&say, 8000, 0.5);
     let output = far_end.call(&["--say", &say, "--dtmf", "1#", "--record", &record]);
     let text = stdout(&output);
     assert!(output.status.success(), "{text}\n{}", stderr(&output));
@@ -93,7 +103,10 @@ fn a_caller_hears_the_far_end_says_something_presses_keys_and_hangs_up() {
         "{loud} packets of a speech of half a second"
     );
     // The greeting is 500 ms of what the recording has in its right channel.
-    let heard = loud_samples(&record);
+    let heard = right_channel(&record)
+        .iter()
+        .filter(|sample| **sample != 0)
+        .count();
     assert!(
         (24 * FRAME..=26 * FRAME).contains(&heard),
         "{heard} samples were heard"
@@ -256,9 +269,9 @@ fn an_interrupted_call_that_still_rings_is_cancelled() {
 #[test]
 fn a_prompt_that_falls_silent_after_a_barge_in_was_cut() {
     let far_end = FarEnd::start(Script::CutPrompt);
-    let directory = Scratch::new("barge-in");
+    let directory = Scratch::new("sip-barge-in");
     let say = directory.path("stop.wav");
-    write_wav(&say, 0.5);
+    write_wav(&say, 8000, 0.5);
     let output = run(
         &directory,
         &format!(
@@ -276,7 +289,7 @@ fn a_prompt_that_falls_silent_after_a_barge_in_was_cut() {
 #[test]
 fn a_load_of_every_kind_is_told_by_kind_and_leaves_nothing() {
     let far_end = FarEnd::start(Script::GreetAndListen);
-    let directory = Scratch::new("load");
+    let directory = Scratch::new("sip-load");
     let scenario = |refused: &str, ratio: &str| {
         format!(
             "calls = 40\nramp_per_second = 40\nhold = '1s'\naudio = 'silence'\nat_most = 20\nwarm_up = 0.25\n\
@@ -674,81 +687,4 @@ fn sdp_address(body: &[u8]) -> SocketAddr {
         .and_then(|rest| rest.split(' ').next())
         .and_then(|port| port.parse().ok());
     SocketAddr::from(([127, 0, 0, 1], port.expect("an offer of audio")))
-}
-
-fn command() -> Command {
-    Command::new(env!("CARGO_BIN_EXE_tandem-load"))
-}
-
-fn call(target: &str, more: &[&str]) -> Output {
-    command()
-        .args(["call", target])
-        .args(more)
-        .output()
-        .expect("the program runs")
-}
-
-fn run(directory: &Scratch, scenario: &str) -> Output {
-    let path = directory.path("scenario.toml");
-    std::fs::write(&path, scenario).expect("a scenario is written");
-    command()
-        .args(["run", &path])
-        .output()
-        .expect("the program runs")
-}
-
-fn stdout(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
-
-fn write_wav(path: &str, seconds: f64) {
-    let spec = hound::WavSpec {
-        channels: 1,
-        sample_rate: 8000,
-        bits_per_sample: 16,
-        sample_format: hound::SampleFormat::Int,
-    };
-    let mut writer = hound::WavWriter::create(Path::new(path), spec).expect("a file");
-    for index in 0..(8000.0 * seconds) as u32 {
-        let sample = (f64::from(index) * 2500.0 / 8000.0).sin() * 8000.0;
-        writer.write_sample(sample as i16).expect("room");
-    }
-    writer.finalize().expect("a file");
-}
-
-/// Samples of the recording's right channel that are not silence.
-fn loud_samples(path: &str) -> usize {
-    hound::WavReader::open(path)
-        .expect("a recording")
-        .samples::<i16>()
-        .skip(1)
-        .step_by(2)
-        .filter(|sample| !matches!(sample, Ok(0)))
-        .count()
-}
-
-/// A directory that goes when the test does.
-struct Scratch(std::path::PathBuf);
-
-impl Scratch {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("tandem-sip-{name}-{}", std::process::id()));
-        std::fs::create_dir_all(&path).expect("a directory");
-        Self(path)
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.0.join(name).display().to_string()
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        // What stays behind is in the system's own temporary directory.
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }

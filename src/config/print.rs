@@ -176,7 +176,13 @@ fn webrtc(f: &mut Formatter<'_>, webrtc: &Webrtc) -> std::fmt::Result {
             writeln!(f, "# tokens: {count}, each {:?}", first.token)?;
         }
     }
-    writeln!(f, "require_token = {}", webrtc.require_token)?;
+    // Without tokens it would be a mistake to write it.
+    let comment = if webrtc.require_token && webrtc.tokens.is_empty() {
+        "# "
+    } else {
+        ""
+    };
+    writeln!(f, "{comment}require_token = {}", webrtc.require_token)?;
     let origins = quoted_list(&webrtc.allowed_origins);
     writeln!(f, "allowed_origins = {origins}")?;
     writeln!(f, "parameters = {}", quoted_list(&webrtc.parameters))?;

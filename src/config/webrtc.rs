@@ -25,8 +25,8 @@ pub struct Webrtc {
     pub tokens_file: Option<PathBuf>,
     /// The tokens of both; no two are the same for the same route. Never printed.
     pub tokens: Vec<WhipToken>,
-    /// Whether a caller must bring one of the tokens. Default: yes if there are any; without, no where only this machine
-    /// can call.
+    /// Whether a caller must bring one of the tokens. Default: yes, except without any where only this machine can call; so
+    /// elsewhere nobody can call before there are tokens.
     pub require_token: bool,
     /// The origins (RFC 6454) of pages elsewhere that may call, as browsers write them, or `*` alone. Default none.
     pub allowed_origins: Vec<String>,
@@ -51,6 +51,11 @@ pub struct Webrtc {
 }
 
 impl Webrtc {
+    /// Whether anybody can call at all.
+    pub fn is_callable(&self) -> bool {
+        !self.listen.is_empty() && !(self.require_token && self.tokens.is_empty())
+    }
+
     /// The codecs that browsers offer, by their words in the configuration.
     pub const CODECS: [(&'static str, Codec); 3] = [
         ("opus", Codec::Opus),

@@ -68,7 +68,10 @@ impl Entry {
         let what = match &self.what {
             What::Milestone(_) => return Some(json(self)),
             What::Notice(notice) => match notice {
-                Notice::Unsupported { .. } | Notice::ConversationSuccess { .. } => return None,
+                Notice::Unsupported { .. } => return None,
+                Notice::ConversationSuccess { .. } => Notice::ConversationSuccess {
+                    metadata: serde_json::Value::Null,
+                },
                 Notice::BackendFault { fault, .. } => Notice::BackendFault {
                     fault: *fault,
                     message: String::new(),

@@ -63,6 +63,7 @@ ROUTE = """
 [[routes]]
 name = "{name}"
 ingress = "whip"
+to = "{name}"
 agent = "agent"
 """
 TOKEN, OTHER_TOKEN = "the-token-of-support", "the-token-of-sales"
@@ -219,7 +220,8 @@ def agent():
 
 @pytest.fixture(scope="module")
 def toned(start_for_module, folder, agent):
-    return WhipGateway(start_for_module, folder, "gateway-toned", TONES.format(port=agent.port))
+    agent = TONES.format(port=agent.port)
+    return WhipGateway(start_for_module, folder, "gateway-toned", agent, webrtc='parameters = ["customer"]')
 
 
 @pytest.fixture(scope="module")
@@ -313,7 +315,7 @@ def test_a_table_is_booked_by_voice(browser, bistro, folder):
 def test_tones_are_heard_and_keys_arrive_from_pad_and_keyboard(browser, toned, agent, folder):
     microphone = folder / "hello.wav"
     write_microphone(microphone, 3.5, "hello there", 60)
-    phone = browser(toned, microphone, size=DESKTOP, colorScheme="dark")
+    phone = browser(toned, microphone, address="?customer=17&else=18", size=DESKTOP, colorScheme="dark")
     phone.call()
     phone.until("the agent has answered speech", lambda seen: "I heard you." in said(seen, "agent"), 20)
     phone.evaluate("new Promise((resolve) => setTimeout(resolve, 1500))")
@@ -327,6 +329,8 @@ def test_tones_are_heard_and_keys_arrive_from_pad_and_keyboard(browser, toned, a
     assert said(seen, "keys") == ["42", "9"]
     assert said(seen, "agent") == ["Hello.", "I heard you.", "As you wish.", "As you wish."]
     assert [query.dtmf.digits for stream in agent.streams for query in [stream.first.query_input] if "dtmf" in query] == ["42", "9"]
+    parameters = agent.streams[0].first.query_params.parameters
+    assert parameters["customer"] == "17" and "else" not in parameters, "what the page's address says reaches the agent"
     tones = [hertz for hertz, _ in sound.tones(phone.heard()[0], KNOWN)]
     assert tones == [GREETING, ANSWER, GOODBYE, GOODBYE]
     until(toned.is_clean, "nothing is left of the call")

@@ -30,8 +30,6 @@ use tokio::time::Instant;
 use tokio::time::sleep;
 use tokio::time::timeout;
 
-use super::network::BadNetwork;
-use super::network::Faults;
 use super::phone::Phone;
 use super::phone::Phones;
 use super::phone::Place;
@@ -40,11 +38,14 @@ use super::rtp::Received;
 use super::sdp;
 use super::sdp::Codec;
 use super::sdp::Remote;
+use crate::bad_network::BadNetwork;
+use crate::bad_network::Faults;
 use crate::line::FromGateway;
 use crate::line::Placing;
 use crate::line::SetupError;
 use crate::line::ToGateway;
 use crate::mulaw;
+use crate::rtp::Sender;
 use crate::stats::ms;
 use crate::twilio::twiml::Verb;
 
@@ -72,7 +73,7 @@ pub(crate) struct SipLine {
     local: SocketAddr,
     buffer: Box<[u8; DATAGRAM]>,
     remote: Remote,
-    sender: rtp::Sender,
+    sender: Sender,
     /// For our session descriptions, whose version grows with each (RFC 3264 §8).
     session: u64,
     version: u32,
@@ -262,7 +263,9 @@ impl SipLine {
             self.sender.pass();
             return Ok(());
         }
-        let packet = self.sender.packet(frame, codec, events);
+        let packet = self.sender.packet(codec.payload_type(), events, |packet| {
+            rtp::append(codec, frame, packet);
+        });
         let (network, to) = (&mut self.network, self.remote.address);
         let sent = network.send(&self.socket, &packet, to).await;
         sent.map_err(|error| error.to_string())
@@ -543,7 +546,7 @@ impl Invitation {
                 events: None,
                 direction: sdp::Direction::Inactive,
             }),
-            sender: rtp::Sender::new(crate::random()),
+            sender: Sender::new(crate::random(), mulaw::FRAME as u16),
             session: self.session,
             version: 1,
             awaits_answer: false,

@@ -4,12 +4,10 @@
 //! for RTP, and no task: the loop that turns the call turns its line too.
 
 mod line;
-mod network;
 mod phone;
 mod rtp;
 mod sdp;
 
 pub(crate) use line::Cancelled;
 pub(crate) use line::SipLine;
-pub(crate) use network::Faults;
 pub(crate) use phone::Phones;

@@ -27,6 +27,7 @@ use crate::line::FromGateway;
 use crate::line::Placing;
 use crate::line::SetupError;
 use crate::line::ToGateway;
+use crate::line::causes;
 
 /// How long a handshake may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -72,7 +73,7 @@ impl TwilioLine {
             let sent = socket.send(Message::text(message)).await;
             sent.map_err(|error| SetupError::Unreachable {
                 what: "websocket",
-                why: webhook::causes(&error),
+                why: causes(&error),
             })?;
         }
         Ok(Self {
@@ -97,7 +98,7 @@ impl TwilioLine {
             self.socket.flush().await
         };
         match timeout(SEND_TIMEOUT, all).await {
-            Ok(sent) => sent.map_err(|error| webhook::causes(&error)),
+            Ok(sent) => sent.map_err(|error| causes(&error)),
             Err(_) => Err("the gateway has read nothing for 10 s".to_owned()),
         }
     }
@@ -117,7 +118,7 @@ impl TwilioLine {
                         .unwrap_or_default(),
                 },
                 Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => continue,
-                Some(Err(error)) => FromGateway::Lost(webhook::causes(&error)),
+                Some(Err(error)) => FromGateway::Lost(causes(&error)),
                 None => FromGateway::Lost("the websocket ended without a close".to_owned()),
             };
         }
@@ -172,7 +173,7 @@ async fn connect(address: &Url, signed: &Url, placing: &Placing) -> Result<Socke
     let mut request = address
         .as_str()
         .into_client_request()
-        .map_err(|error| unreachable(webhook::causes(&error)))?;
+        .map_err(|error| unreachable(causes(&error)))?;
     let headers = request.headers_mut();
     headers.insert("User-Agent", HeaderValue::from_static("Twilio.TmeWs/1.0"));
     if let Some(token) = &placing.auth_token {
@@ -193,7 +194,7 @@ async fn connect(address: &Url, signed: &Url, placing: &Placing) -> Result<Socke
                 .trim()
                 .to_owned(),
         }),
-        Ok(Err(error)) => Err(unreachable(webhook::causes(&error))),
+        Ok(Err(error)) => Err(unreachable(causes(&error))),
         Err(_) => Err(unreachable("no answer within 10 s".to_owned())),
     }
 }

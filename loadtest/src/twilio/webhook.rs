@@ -11,6 +11,7 @@ use super::twiml;
 use super::twiml::Verb;
 use crate::line::Placing;
 use crate::line::SetupError;
+use crate::line::causes;
 
 /// Twilio waits 15 s for a webhook's answer (error 11200).
 const TIMEOUT: Duration = Duration::from_secs(15);
@@ -191,17 +192,6 @@ fn to_http(target: &Url) -> Url {
     // `Url::set_scheme` refuses to go from ws to http only for URLs without a host, which a target has.
     let text = target.as_str().replacen("ws", "http", 1);
     Url::parse(&text).expect("a websocket URL stays a URL with its scheme exchanged")
-}
-
-/// An error with what caused it, in one line.
-pub(super) fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -56,6 +56,8 @@ pub struct Answer {
     pub agreement: Agreement,
     /// Whether the peer may open data channels.
     pub has_channels: bool,
+    /// What our checks would be signed with, if we sent any: a restart has others.
+    pub theirs: Credentials,
 }
 
 /// Why an offer cannot be taken.
@@ -91,15 +93,16 @@ pub fn answer(ours: &Ours, offer: &Description) -> Result<Answer, Unusable> {
     let mut description = answer.description;
     let bundle = bundle(offer);
     let keys = keys(&description);
-    let (mut mids, mut has_channels) = (Vec::new(), false);
+    let (mut mids, mut has_channels, mut credentials) = (Vec::new(), false, None);
     for (theirs, media) in offer.media.iter().zip(&mut description.media) {
         let mid = value(&theirs.attributes, "mid");
         let is_bundled = mid.is_some_and(|mid| bundle.contains(&mid));
         if media.is_audio() && media.is_open() {
-            let has_ice = |name| inherited(offer, theirs, name).is_some();
-            if !has_ice("ice-ufrag") || !has_ice("ice-pwd") {
-                return Err(Unusable::NoIce);
-            }
+            let ice = |name| inherited(offer, theirs, name).map(str::to_owned);
+            credentials = Some(Credentials {
+                ufrag: ice("ice-ufrag").ok_or(Unusable::NoIce)?,
+                pwd: ice("ice-pwd").ok_or(Unusable::NoIce)?,
+            });
             media.attributes.push(Attribute::new("msid", STREAM));
         } else if is_channel(theirs) && is_bundled && !has_channels {
             has_channels = true;
@@ -122,6 +125,7 @@ pub fn answer(ours: &Ours, offer: &Description) -> Result<Answer, Unusable> {
         description,
         agreement,
         has_channels,
+        theirs: credentials.ok_or(Unusable::Sdp(Refusal::NoAudio))?,
     })
 }
 

@@ -82,7 +82,7 @@ fn headers() -> HeaderMap {
                 "microphone=(self), screen-wake-lock=(self), camera=(), display-capture=(), geolocation=()",
             ),
         ),
-        // Another version of the gateway has another page, and a page is nothing to keep: it is 30 KB.
+        // Another version of the gateway has another page, and a page is nothing to keep: it is 40 KB.
         (CACHE_CONTROL, HeaderValue::from_static("no-store")),
     ])
 }

@@ -172,23 +172,26 @@ async fn change_session(
         debug!(?why, "an SDP fragment cannot be read");
         Refused::BadFragment
     })?;
-    match precondition {
-        // RFC 9725 §4.3.2: no body, and no entity tag.
-        Precondition::Tags(_) => {
-            let (candidates, ended) = (fragment.candidates, fragment.ended);
-            debug!(candidates, ended, "candidates came");
-            Ok(StatusCode::NO_CONTENT.into_response())
-        }
-        Precondition::Any => restart(&session, &fragment),
+    // Updated credentials make a restart; without any, it is a mistaken one.
+    let is_restart = match (&precondition, &fragment.credentials) {
+        (Precondition::Any, Some(theirs)) => !session.is_current(theirs),
+        (Precondition::Any, None) => true,
+        (Precondition::Tags(_), _) => false,
+    };
+    if is_restart {
+        return restart(&session, fragment);
     }
+    // RFC 9725 §4.3.2: no body, and no entity tag.
+    let (candidates, ended) = (fragment.candidates, fragment.ended);
+    debug!(candidates, ended, "candidates came");
+    Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-/// RFC 9725 §4.3.3. The client's new credentials would sign our checks, of which there are none.
-fn restart(session: &Session, fragment: &Fragment) -> Result<Response, Refused> {
-    if fragment.credentials.is_none() {
-        return Err(Refused::RestartWithoutCredentials);
-    }
-    let restarted = session.restart()?;
+/// RFC 9725 §4.3.3.
+fn restart(session: &Session, mut fragment: Fragment) -> Result<Response, Refused> {
+    let theirs = fragment.credentials.take();
+    let theirs = theirs.ok_or(Refused::RestartWithoutCredentials)?;
+    let restarted = session.restart(theirs)?;
     let mut response = fragment.answer(&restarted).into_response();
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(CHANGE_TYPE));
@@ -204,7 +207,7 @@ async fn end(
 ) -> Response {
     match session(&shared, path, &headers) {
         Ok(session) => {
-            session.hang_up();
+            shared.hang_up(&session);
             StatusCode::OK.into_response()
         }
         Err(reason) => problem::response(reason),

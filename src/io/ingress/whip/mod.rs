@@ -86,6 +86,11 @@ impl WhipIngress {
         let mux = Mux::open(&self.config.listen, stopped.clone())?;
         let candidates = advertised(&self.config, &mux.addresses());
         tracing::info!(?candidates, "WebRTC: callers are told to come here");
+        if !self.config.is_callable() {
+            tracing::info!(
+                "nobody can call by WHIP yet: there are no tokens (webrtc.tokens_file), nor is require_token = false"
+            );
+        }
         let shared = Arc::new(Shared {
             public_url: self.public_url,
             config: self.config,

@@ -76,9 +76,7 @@ fn header(reason: Refused) -> Option<(HeaderName, &'static str)> {
         | Refused::PreconditionFailed
         | Refused::RestartWithoutCredentials
         | Refused::RestartUnderWay
-        | Refused::RestartImpossible
         | Refused::BadOffer
-        | Refused::AnswerAsOffer
         | Refused::TooManyLines
         | Refused::NoAudio
         | Refused::NoCommonCodec

@@ -45,12 +45,8 @@ pub enum Refused {
     RestartWithoutCredentials,
     /// An ICE restart while one is under way.
     RestartUnderWay,
-    /// An ICE restart that the session cannot make.
-    RestartImpossible,
     /// An offer that cannot be read.
     BadOffer,
-    /// An answer where an offer belongs.
-    AnswerAsOffer,
     /// An offer with more media lines, or more of anything else, than we take.
     TooManyLines,
     /// An offer without audio.
@@ -73,7 +69,7 @@ pub enum Refused {
 
 impl Refused {
     /// Every reason, so that each is a series from the start.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 29] = [
         Self::MethodNotAllowed,
         Self::MissingToken,
         Self::UnknownToken,
@@ -93,9 +89,7 @@ impl Refused {
         Self::PreconditionFailed,
         Self::RestartWithoutCredentials,
         Self::RestartUnderWay,
-        Self::RestartImpossible,
         Self::BadOffer,
-        Self::AnswerAsOffer,
         Self::TooManyLines,
         Self::NoAudio,
         Self::NoCommonCodec,
@@ -129,9 +123,7 @@ impl Refused {
             Self::PreconditionFailed => "precondition_failed",
             Self::RestartWithoutCredentials => "restart_without_credentials",
             Self::RestartUnderWay => "restart_under_way",
-            Self::RestartImpossible => "restart_impossible",
             Self::BadOffer => "bad_offer",
-            Self::AnswerAsOffer => "answer_as_offer",
             Self::TooManyLines => "too_many_lines",
             Self::NoAudio => "no_audio",
             Self::NoCommonCodec => "no_common_codec",
@@ -160,11 +152,11 @@ impl Refused {
                 StatusCode::NOT_ACCEPTABLE
             }
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
-            Self::AnswerAsOffer | Self::RestartUnderWay => StatusCode::CONFLICT,
+            Self::RestartUnderWay => StatusCode::CONFLICT,
             Self::PreconditionFailed => StatusCode::PRECONDITION_FAILED,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedOffer | Self::UnsupportedChange => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::TooManyLines | Self::RestartWithoutCredentials | Self::RestartImpossible => {
+            Self::TooManyLines | Self::RestartWithoutCredentials => {
                 StatusCode::UNPROCESSABLE_ENTITY
             }
             Self::PreconditionRequired => StatusCode::PRECONDITION_REQUIRED,
@@ -211,9 +203,7 @@ impl Refused {
                 "An ICE restart must bring a new ice-ufrag and ice-pwd."
             }
             Self::RestartUnderWay => "Another ICE restart is under way.",
-            Self::RestartImpossible => "ICE cannot be restarted; the session goes on as it was.",
             Self::BadOffer => "The offer cannot be read.",
-            Self::AnswerAsOffer => "This is an answer; an offer is wanted.",
             Self::TooManyLines => {
                 "The offer is longer or has more media lines than this gateway takes."
             }

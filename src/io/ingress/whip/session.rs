@@ -80,10 +80,19 @@ pub(super) struct Sessions(Arc<Mutex<BTreeMap<String, Session>>>);
 /// A session. Clones are the same one.
 #[derive(Clone)]
 pub(super) struct Session {
+    id: Arc<str>,
     route: Arc<str>,
-    etag: Arc<Mutex<String>>,
+    ice: Arc<Mutex<IceSession>>,
     orders: mpsc::Sender<Order>,
     candidates: Arc<[SocketAddr]>,
+}
+
+/// What HTTP knows of an ICE session.
+struct IceSession {
+    /// Its name, with quotes.
+    etag: String,
+    /// The client's side.
+    theirs: Credentials,
 }
 
 /// A session's place among the others; dropped when its leg is over.
@@ -149,8 +158,12 @@ impl Shared {
         let admission = self.exchange.admit(&info).map_err(Refused::from)?;
         let (orders, received) = mpsc::channel(ORDERS);
         let session = Session {
+            id: id.as_str().into(),
             route: request.route.into(),
-            etag: Arc::new(Mutex::new(new_etag())),
+            ice: Arc::new(Mutex::new(IceSession {
+                etag: new_etag(),
+                theirs: answer.theirs,
+            })),
             orders,
             candidates: self.candidates.clone(),
         };
@@ -194,6 +207,13 @@ impl Shared {
     pub(super) fn find(&self, id: &str) -> Option<Session> {
         self.sessions.table().get(id).cloned()
     }
+
+    /// Ends a session's call, if nobody else has. It cannot be found any more, whatever its leg still has to say.
+    pub(super) fn hang_up(&self, session: &Session) {
+        self.sessions.table().remove(&*session.id);
+        // A full queue or none: it is ending, or has ended.
+        let _ = session.orders.try_send(Order::HangUp);
+    }
 }
 
 impl Session {
@@ -204,38 +224,40 @@ impl Session {
 
     /// Names its ICE session, with its quotes.
     pub(super) fn etag(&self) -> String {
-        self.lock_etag().clone()
+        self.ice().etag.clone()
     }
 
-    /// Ends the call, if nobody else has.
-    pub(super) fn hang_up(&self) {
-        // A full queue or none: it is ending, or has ended.
-        let _ = self.orders.try_send(Order::HangUp);
+    /// Whether these are the client's credentials in its present ICE session, so that no other is asked for.
+    pub(super) fn is_current(&self, theirs: &Credentials) -> bool {
+        self.ice().theirs == *theirs
     }
 
-    /// Makes the ICE session anew. What the client's own credentials are is nothing to an agent that sends no checks.
+    /// Makes the ICE session anew.
     ///
     /// # Errors
     /// If the session is over, or several restarts are already waiting.
-    pub(super) fn restart(&self) -> Result<Restarted, Refused> {
-        let mut etag = self.lock_etag();
+    pub(super) fn restart(&self, theirs: Credentials) -> Result<Restarted, Refused> {
+        let mut ice = self.ice();
         let credentials = new_credentials();
         let order = Order::Restart(credentials.clone());
         self.orders.try_send(order).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => Refused::RestartUnderWay,
             mpsc::error::TrySendError::Closed(_) => Refused::NoSession,
         })?;
-        *etag = new_etag();
+        *ice = IceSession {
+            etag: new_etag(),
+            theirs,
+        };
         let candidates = description::candidates(&self.candidates);
         Ok(Restarted {
             credentials,
             candidates: candidates.map(|it| format!("candidate:{it}")).collect(),
-            etag: etag.clone(),
+            etag: ice.etag.clone(),
         })
     }
 
-    fn lock_etag(&self) -> MutexGuard<'_, String> {
-        self.etag.lock().unwrap_or_else(PoisonError::into_inner)
+    fn ice(&self) -> MutexGuard<'_, IceSession> {
+        self.ice.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

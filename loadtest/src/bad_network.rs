@@ -11,6 +11,8 @@ use tokio::net::UdpSocket;
 pub(crate) struct Faults {
     /// Which share of them is lost, from 0 to 1.
     pub(crate) loss: f64,
+    /// Which share of the rest comes twice, from 0 to 1.
+    pub(crate) duplicates: f64,
     /// Each is late by a random time of up to twice this.
     pub(crate) jitter: Duration,
 }
@@ -30,7 +32,7 @@ impl BadNetwork {
         }
     }
 
-    /// Sends a packet, or loses it.
+    /// Sends a packet once, or twice, or loses it.
     pub(crate) async fn send(
         &mut self,
         socket: &Arc<UdpSocket>,
@@ -43,13 +45,16 @@ impl BadNetwork {
         if self.random() < self.faults.loss {
             return Ok(());
         }
-        let late = self.faults.jitter.mul_f64(2.0 * self.random());
-        let (socket, packet) = (socket.clone(), packet.to_vec());
-        tokio::spawn(async move {
-            tokio::time::sleep(late).await;
-            // A call that is over by then misses nothing.
-            let _ = socket.send_to(&packet, to).await;
-        });
+        let copies = 1 + u8::from(self.random() < self.faults.duplicates);
+        for _ in 0..copies {
+            let late = self.faults.jitter.mul_f64(2.0 * self.random());
+            let (socket, packet) = (socket.clone(), packet.to_vec());
+            tokio::spawn(async move {
+                tokio::time::sleep(late).await;
+                // A call that is over by then misses nothing.
+                let _ = socket.send_to(&packet, to).await;
+            });
+        }
         Ok(())
     }
 
@@ -69,13 +74,34 @@ mod tests {
 
     #[tokio::test]
     async fn about_the_wanted_share_is_lost_and_the_rest_arrives() {
-        let near = Arc::new(UdpSocket::bind("127.0.0.1:0").await.expect("a socket"));
-        let far = UdpSocket::bind("127.0.0.1:0").await.expect("a socket");
-        let to = far.local_addr().expect("an address");
         let faults = Faults {
             loss: 0.2,
             jitter: Duration::from_millis(5),
+            ..Faults::default()
         };
+        let arrived = arrivals(faults).await;
+        assert!((130..190).contains(&arrived.len()), "{}", arrived.len());
+        assert!(!arrived.is_sorted(), "some are overtaken");
+    }
+
+    #[tokio::test]
+    async fn about_the_wanted_share_comes_twice() {
+        let faults = Faults {
+            duplicates: 0.1,
+            ..Faults::default()
+        };
+        let mut arrived = arrivals(faults).await;
+        assert!((205..240).contains(&arrived.len()), "{}", arrived.len());
+        arrived.sort_unstable();
+        arrived.dedup();
+        assert_eq!(arrived.len(), 200, "none is lost");
+    }
+
+    /// What becomes of 200 packets.
+    async fn arrivals(faults: Faults) -> Vec<u8> {
+        let near = Arc::new(UdpSocket::bind("127.0.0.1:0").await.expect("a socket"));
+        let far = UdpSocket::bind("127.0.0.1:0").await.expect("a socket");
+        let to = far.local_addr().expect("an address");
         let mut network = BadNetwork::new(faults, 7);
         for number in 0..200_u8 {
             network.send(&near, &[number], to).await.expect("sent");
@@ -87,7 +113,6 @@ mod tests {
             got.expect("received");
             arrived.push(packet[0]);
         }
-        assert!((130..190).contains(&arrived.len()), "{}", arrived.len());
-        assert!(!arrived.is_sorted(), "some are overtaken");
+        arrived
     }
 }
