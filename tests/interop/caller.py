@@ -20,13 +20,15 @@ import pytest
 
 import sound
 from conftest import OUT
+from conftest import found
+from conftest import need
 from gateway import until
 from tone_agent import KNOWN
 from whip import PARAMETER
 
 HERE = pathlib.Path(__file__).parent
 WERIFT = OUT / "werift"
-"""Where run.sh installs it."""
+"""Where it is installed."""
 BINDINGS = "/usr/bin/python3"
 """The Python that has Debian's bindings of GStreamer."""
 READY = 30
@@ -49,16 +51,40 @@ def need_gstreamer():
         "from gi.repository import Gst; Gst.init(None);"
         f"raise SystemExit(not all(map(Gst.ElementFactory.find, '{names}'.split())))"
     )
-    if not os.path.exists(BINDINGS) or subprocess.run([BINDINGS, "-c", program], capture_output=True).returncode:
-        packages = "gstreamer1.0-plugins-bad, gstreamer1.0-nice, python3-gi and gir1.2-gst-plugins-bad-1.0"
-        pytest.skip(f"there is no webrtcbin for Python; install {packages}", allow_module_level=True)
+    packages = "gstreamer1.0-plugins-bad, gstreamer1.0-nice, python3-gi and gir1.2-gst-plugins-bad-1.0"
+    words = f"there is no webrtcbin for Python (packages {packages})"
+    if not os.path.exists(BINDINGS):
+        pytest.skip(words, allow_module_level=True)
+    _try(words, [BINDINGS, "-c", program], 30)
 
 
 def need_werift():
-    """Likewise for werift, whose Opus is encoded and decoded by aiortc's library."""
+    """Likewise for werift, whose Opus is encoded and decoded by aiortc's library. Installs it."""
     need_aiortc()
-    if shutil.which("node") is None or not (WERIFT / "node_modules" / "werift").exists():
-        pytest.skip("there is no werift; npm could not install it", allow_module_level=True)
+    need("node", "nodejs")
+    need("npm", "npm")
+    lock = (HERE / "werift" / "package-lock.json").read_bytes()
+    stamp = WERIFT / "installed"
+    if not (stamp.exists() and stamp.read_bytes() == lock):
+        WERIFT.mkdir(parents=True, exist_ok=True)
+        for name in ("package.json", "package-lock.json"):
+            shutil.copy(HERE / "werift" / name, WERIFT)
+        command = [found("npm"), "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--fetch-retries=1", "--loglevel=error"]
+        _try("npm cannot install werift", command, 120, cwd=WERIFT)
+        stamp.write_bytes(lock)
+    # It says that it wants a newer Node than it does.
+    _try("this Node cannot run werift", [found("node"), "-e", 'require("werift")'], 20, cwd=WERIFT)
+
+
+def _try(words, command, patience, **options):
+    """Skips a module of tests, with these words, where a command fails."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=patience, **options)
+    except subprocess.TimeoutExpired:
+        pytest.skip(f"{words} within {patience} s", allow_module_level=True)
+    if done.returncode:
+        said = (done.stderr or done.stdout).strip().splitlines()
+        pytest.skip(f"{words}: {said[-1] if said else done.returncode}", allow_module_level=True)
 
 
 class Caller:
