@@ -45,6 +45,10 @@ pub struct Ours {
     pub candidates: Vec<SocketAddr>,
     /// Names our session in `o=`, below 2^63.
     pub session_id: u64,
+    /// The source of our packets: some clients know a stream by nothing else.
+    pub ssrc: u32,
+    /// The name that goes with it in reports.
+    pub cname: String,
 }
 
 /// An offer taken.
@@ -109,6 +113,8 @@ pub fn answer(ours: &Ours, offer: &Description) -> Result<Answer, Unusable> {
     if agreement.direction.send {
         let attributes = &mut description.media[voice].attributes;
         attributes.push(Attribute::new("msid", STREAM));
+        let source = format!("{} cname:{}", ours.ssrc, ours.cname);
+        attributes.push(Attribute::new("ssrc", source));
     }
     if let Some(channels) = channels {
         description.media[channels] = channel(&offer.media[channels], keys);

@@ -477,5 +477,7 @@ fn ours() -> Ours {
             "[2001:db8::7]:10443".parse().unwrap(),
         ],
         session_id: 7,
+        ssrc: 1_234,
+        cname: "tandem".to_owned(),
     }
 }

@@ -242,6 +242,8 @@ impl World {
             credentials: credentials(1),
             candidates: vec![gateway_at()],
             session_id: 7,
+            ssrc: 1_234,
+            cname: "tandem".to_owned(),
         };
         let answer = answer(&ours, &offer);
         let peer = Peer::new(
