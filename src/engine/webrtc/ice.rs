@@ -11,6 +11,7 @@ use base64::engine::general_purpose::STANDARD_NO_PAD;
 use rtc::crypto::RTCCryptoProvider;
 use rtc::crypto::providers::RingProvider;
 use rtc::stun::attributes::ATTR_ICE_CONTROLLED;
+use rtc::stun::attributes::ATTR_MESSAGE_INTEGRITY;
 use rtc::stun::attributes::ATTR_USE_CANDIDATE;
 use rtc::stun::attributes::ATTR_USERNAME;
 use rtc::stun::error_code::CODE_ROLE_CONFLICT;
@@ -28,18 +29,20 @@ use rtc::stun::xoraddr::XorMappedAddress;
 const MAX_PATHS: usize = 8;
 /// The longest check that is looked at. Those of browsers have about 120 bytes.
 const MAX_CHECK_BYTES: usize = 576;
+/// RFC 8489 §5.
+const HEADER_BYTES: usize = 20;
 
 /// Whether a datagram on a media path is STUN (RFC 7983 §7, RFC 8489 §5).
 pub fn is_stun(datagram: &[u8]) -> bool {
     matches!(datagram.first(), Some(0..=3))
         && datagram.get(4..8) == Some(&[0x21, 0x12, 0xa4, 0x42])
-        && datagram.len() >= 20
+        && datagram.len() >= HEADER_BYTES
 }
 
 /// For whom a check is: the part of its USERNAME before the colon (RFC 8445 §7.2.2). Looks at nothing else.
 pub fn addressee(datagram: &[u8]) -> Option<&str> {
     const USERNAME: u16 = 0x0006;
-    let mut rest = datagram.get(20..)?;
+    let mut rest = datagram.get(HEADER_BYTES..)?;
     loop {
         let (header, behind) = rest.split_at_checked(4)?;
         let kind = u16::from_be_bytes([header[0], header[1]]);
@@ -156,13 +159,14 @@ impl Ice {
         request
             .unmarshal_binary(datagram)
             .map_err(|_| Unanswered::Malformed)?;
-        if request.typ != BINDING_REQUEST {
+        let is_whole = datagram.len() == HEADER_BYTES + request.length as usize;
+        if request.typ != BINDING_REQUEST || !is_whole {
             return Err(Unanswered::Malformed);
         }
         let (pwd, is_current) = self.judge(&mut request).ok_or(Unanswered::Forged)?;
         // Both sides believe to be the controlled one; we cannot be the other (RFC 8445 §7.3.1.1).
         if request.contains(ATTR_ICE_CONTROLLED) {
-            let response = self.respond(&request, &pwd, Box::new(BINDING_ERROR), Some(path));
+            let response = self.respond(&request, &pwd, Box::new(BINDING_ERROR), path);
             return Ok(Check {
                 response,
                 is_new: false,
@@ -177,7 +181,7 @@ impl Ice {
                 self.former = None;
             }
         }
-        let response = self.respond(&request, &pwd, Box::new(BINDING_SUCCESS), Some(path));
+        let response = self.respond(&request, &pwd, Box::new(BINDING_SUCCESS), path);
         Ok(Check {
             response,
             is_new,
@@ -202,8 +206,19 @@ impl Ice {
 
     /// The password with which a check is rightly signed, and whether it is the current one.
     fn judge(&self, request: &mut Message) -> Option<(String, bool)> {
-        let name = String::from_utf8(request.get(ATTR_USERNAME).ok()?).ok()?;
-        let (ufrag, _) = name.split_once(':')?;
+        /// RFC 8489 §14.5. The crate counts on it.
+        const SIGNATURE_BYTES: usize = 20;
+        let attributes = &mut request.attributes.0;
+        let signature = attributes
+            .iter()
+            .position(|attribute| attribute.typ == ATTR_MESSAGE_INTEGRITY)?;
+        if attributes[signature].value.len() != SIGNATURE_BYTES {
+            return None;
+        }
+        // What is behind the signature is not signed.
+        let mut signed = attributes[..signature].iter();
+        let name = signed.find(|attribute| attribute.typ == ATTR_USERNAME)?;
+        let (ufrag, _) = std::str::from_utf8(&name.value).ok()?.split_once(':')?;
         let all = [Some(&self.credentials), self.former.as_ref()];
         let meant = all
             .into_iter()
@@ -211,6 +226,7 @@ impl Ice {
             .find(|credentials| credentials.ufrag == ufrag)?;
         let crypto = self.provider.crypto();
         MessageIntegrity::check(request, meant.pwd.as_bytes(), crypto).ok()?;
+        request.attributes.0.truncate(signature);
         Some((meant.pwd.clone(), *meant == self.credentials))
     }
 
@@ -235,16 +251,17 @@ impl Ice {
         request: &Message,
         pwd: &str,
         kind: Box<dyn Setter>,
-        path: Option<Path>,
+        Path { remote, .. }: Path,
     ) -> Vec<u8> {
         let mut id = Message::new();
         id.transaction_id = request.transaction_id;
         let mut parts: Vec<Box<dyn Setter + '_>> = vec![Box::new(id), kind];
         if request.contains(ATTR_ICE_CONTROLLED) {
             parts.push(Box::new(CODE_ROLE_CONFLICT));
-        } else if let Some(Path { remote, .. }) = path {
+        } else {
             parts.push(Box::new(XorMappedAddress {
-                ip: remote.ip(),
+                // A socket for both families shows IPv4 inside IPv6, which the peer would not know itself by.
+                ip: remote.ip().to_canonical(),
                 port: remote.port(),
             }));
         }
@@ -261,3 +278,6 @@ impl Ice {
         response.raw
     }
 }
+
+#[cfg(test)]
+mod tests;
