@@ -110,7 +110,7 @@ fn another_source_is_followed() {
 
 #[test]
 fn a_network_that_loses_doubles_and_reorders_is_lived_with() {
-    for seed in 1..=20 {
+    for seed in 1..=5 {
         let network = Network {
             jitter: 30 * MILLISECOND,
             lost: 5,
@@ -144,7 +144,7 @@ fn a_network_that_loses_doubles_and_reorders_is_lived_with() {
 fn a_fifth_of_all_datagrams_may_be_lost_while_connecting() {
     let mut slowest = Duration::ZERO;
     let (mut connected, mut opened) = (0, 0);
-    for seed in 1..=100 {
+    for seed in 1..=30 {
         for setup in ["actpass", "active"] {
             let client = Client {
                 setup,
@@ -167,9 +167,9 @@ fn a_fifth_of_all_datagrams_may_be_lost_while_connecting() {
             }
         }
     }
-    println!("{connected} of 200 connected, at most in {slowest:?}; {opened} opened a channel");
-    assert!(connected >= 196, "{connected} of 200");
-    assert!(opened >= connected - 4, "{opened} of {connected}");
+    println!("{connected} of 60 connected, at most in {slowest:?}; {opened} opened a channel");
+    assert!(connected >= 58, "{connected} of 60");
+    assert!(opened >= connected - 2, "{opened} of {connected}");
 }
 
 #[test]
@@ -213,6 +213,50 @@ fn text_arrives_in_order_in_every_channel_and_late_ones_too() {
         assert_eq!(world.texts(1), lines);
         assert_eq!(world.texts(2), lines[20..]);
     }
+}
+
+#[test]
+fn on_a_path_so_slow_that_both_begin_text_arrives_all_the_same() {
+    for setup in ["actpass", "active"] {
+        let client = Client {
+            setup,
+            ..Client::default()
+        };
+        let network = Network {
+            delay: 400 * MILLISECOND,
+            ..Network::default()
+        };
+        let mut world = World::connected(&client, network);
+        world.run_for(10 * SECOND);
+        for channel in world.gateway.opened.clone() {
+            assert!(world.peer.tell(channel, "hello", world.now));
+        }
+        world.run_for(10 * SECOND);
+        assert_eq!(world.texts(0), ["hello"], "{setup}");
+    }
+}
+
+#[test]
+fn damaged_datagrams_never_panic() {
+    let (mut connected, mut refused) = (0, 0);
+    for seed in 1..=20 {
+        let network = Network {
+            damaged: 20,
+            seed,
+            ..Network::default()
+        };
+        let mut world = World::new(&Client::default(), network);
+        world.speak(true, true);
+        world.run_for(5 * SECOND);
+        if let Some(statistics) = world.peer.statistics() {
+            connected += 1;
+            refused += statistics.authentication_failures;
+            // What was not damaged is heard.
+            assert!(statistics.packets_received > 100, "seed {seed}");
+        }
+    }
+    // A handshake may well fail, but not every one does.
+    assert!(connected > 5 && refused > 100, "{connected}, {refused}");
 }
 
 #[test]

@@ -62,6 +62,8 @@ use crate::engine::webrtc::peer::Terms;
 pub(super) const UP_HERTZ: f64 = 1_000.0;
 pub(super) const DOWN_HERTZ: f64 = 440.0;
 pub(super) const PEAK: i16 = 8_000;
+/// The clocks of the client's telephone-events, and their numbers.
+const KEYS: [(u32, u8); 2] = [(48_000, 110), (8_000, 126)];
 /// The client's first source.
 const SSRC: u32 = 0x1122_3344;
 
@@ -97,6 +99,8 @@ pub(super) struct Network {
     pub(super) lost: u32,
     /// Per cent of datagrams that come twice.
     pub(super) doubled: u32,
+    /// Per cent of the client's datagrams in which a byte is changed.
+    pub(super) damaged: u32,
     /// Of what is random in it.
     pub(super) seed: u32,
     /// Splits the plain handshake records of the client into fragments of so many bytes.
@@ -110,6 +114,7 @@ impl Default for Network {
             jitter: Duration::ZERO,
             lost: 0,
             doubled: 0,
+            damaged: 0,
             seed: 1,
             fragment: None,
         }
@@ -189,13 +194,10 @@ pub(super) struct World {
     pub(super) pass: Pass,
     /// Where the client's datagrams come from now.
     pub(super) client_at: SocketAddr,
-    /// Whatever the NAT in front of the client shows instead.
-    pub(super) seen_as: Option<SocketAddr>,
     in_flight: BTreeMap<(Instant, u64), Flight>,
     sent: u64,
     random: u32,
     voice: Voice,
-    /// Whether the client's handshake has failed: it then says so at each timeout for ever.
     is_client_broken: bool,
     hellos: BTreeSet<(u8, Vec<u8>)>,
     fragments: u64,
@@ -296,7 +298,6 @@ impl World {
             network,
             pass: Pass::All,
             client_at,
-            seen_as: None,
             in_flight: BTreeMap::new(),
             sent: 0,
             random: network.seed,
@@ -382,14 +383,16 @@ impl World {
             let next = [arrival, speech, ours, self.clients_deadline()]
                 .into_iter()
                 .flatten()
-                .min()
-                .unwrap_or(until);
-            if next > until {
+                .min();
+            let Some(next) = next.filter(|next| *next <= until) else {
                 self.now = until;
                 return false;
-            }
+            };
             idle = if next > self.now { 0 } else { idle + 1 };
             assert!(idle < 1_000, "time stands still");
+            // Once its handshake has failed, the client says so for ever.
+            let is_due = self.clients_deadline().is_some_and(|at| at <= self.now);
+            self.is_client_broken |= idle == 100 && is_due;
             self.now = self.now.max(next);
             self.advance();
         }
@@ -415,10 +418,7 @@ impl World {
         }
         self.speak_on();
         if self.clients_deadline().is_some_and(|at| at <= self.now) {
-            let has_failed = self.client.handle_timeout(self.now).is_err();
-            let again = self.client.poll_timeout();
-            let is_stuck = again.is_some_and(|at| at <= self.now);
-            self.is_client_broken = has_failed || is_stuck;
+            self.is_client_broken |= self.client.handle_timeout(self.now).is_err();
         }
         if self.peer.deadline() <= self.now {
             self.peer.tick(self.now);
@@ -426,7 +426,7 @@ impl World {
     }
 
     fn give_client(&mut self, datagram: &[u8], to: SocketAddr) {
-        if to != self.seen_as.unwrap_or(self.client_at) || self.is_repeated_hello(datagram) {
+        if to != self.client_at || self.is_repeated_hello(datagram) {
             return;
         }
         let read = self.client.handle_read(TaggedBytesMut {
@@ -508,19 +508,23 @@ impl World {
     /// Fetches all that both have to say.
     fn settle(&mut self) {
         while let Some(event) = self.peer.poll(self.now) {
-            self.note(event);
+            self.note(&event);
         }
         while let Some(datagram) = self.peer.next_datagram(self.now) {
             let (bytes, to) = (datagram.bytes.to_vec(), datagram.path.remote);
             *self.gateway.sent_to.entry(to).or_default() += 1;
-            self.carry(|bytes| Flight::Down(bytes, to), bytes);
+            self.carry(|bytes| Flight::Down(bytes, to), &bytes);
         }
         while let Some(written) = self.client.poll_write() {
             assert_eq!(written.transport.peer_addr, gateway_at());
-            let from = self.seen_as.unwrap_or(written.transport.local_addr);
-            for datagram in self.fragment(written.message.to_vec()) {
+            let from = written.transport.local_addr;
+            for mut datagram in self.fragment(written.message.to_vec()) {
+                if self.chance(100) < self.network.damaged {
+                    let index = self.chance(datagram.len() as u32) as usize;
+                    datagram[index] = self.chance(256) as u8;
+                }
                 if self.pass.lets(&datagram) {
-                    self.carry(|bytes| Flight::Up(bytes, from), datagram);
+                    self.carry(|bytes| Flight::Up(bytes, from), &datagram);
                 }
             }
         }
@@ -546,11 +550,11 @@ impl World {
         }
     }
 
-    fn note(&mut self, event: Event) {
+    fn note(&mut self, event: &Event) {
         let gateway = &mut self.gateway;
         match event {
-            Event::Learned(path) => gateway.learned.push(path),
-            Event::Forgotten(path) => gateway.forgotten.push(path),
+            Event::Learned(path) => gateway.learned.push(*path),
+            Event::Forgotten(path) => gateway.forgotten.push(*path),
             Event::Connected => {
                 assert_eq!(gateway.connected_at.replace(self.now), None);
             }
@@ -559,11 +563,11 @@ impl World {
             Event::Heard(Heard::PeerLeft) => {}
             Event::Heard(Heard::PeerAbsent(absence)) => panic!("{absence:?}"),
             Event::Opened(channel) => {
-                gateway.opened.push(channel);
+                gateway.opened.push(*channel);
                 gateway.opened_at.get_or_insert(self.now);
             }
             Event::Ended(end) => {
-                assert!(gateway.ended.replace((end, self.now)).is_none(), "once");
+                assert!(gateway.ended.replace((*end, self.now)).is_none(), "once");
             }
         }
     }
@@ -588,7 +592,7 @@ impl World {
         }
     }
 
-    fn carry(&mut self, flight: impl Fn(Vec<u8>) -> Flight, datagram: Vec<u8>) {
+    fn carry(&mut self, flight: impl Fn(Vec<u8>) -> Flight, datagram: &[u8]) {
         if self.chance(100) < self.network.lost {
             return;
         }
@@ -599,7 +603,7 @@ impl World {
             let at = self.now + self.network.delay + late;
             self.sent += 1;
             self.in_flight
-                .insert((at, self.sent), flight(datagram.clone()));
+                .insert((at, self.sent), flight(datagram.to_vec()));
         }
     }
 
@@ -721,8 +725,7 @@ fn client(options: &Client, now: Instant) -> RTCPeerConnection {
             codec.static_payload_type().unwrap_or(111),
         )
     });
-    let keys = [(48_000, 110), (8_000, 126)];
-    let keys = keys.map(|(clock, number)| coding("audio/telephone-event", clock, 0, number));
+    let keys = KEYS.map(|(clock, number)| coding("audio/telephone-event", clock, 0, number));
     let codings: Vec<RTCRtpCodecParameters> = voices.chain(keys).collect();
     let mut engine = MediaEngine::default();
     for coding in &codings {
@@ -751,12 +754,6 @@ fn client(options: &Client, now: Instant) -> RTCPeerConnection {
             }],
         ))
         .expect("a track");
-    let transceiver = client.get_transceivers().next().expect("that of the track");
-    client
-        .rtp_transceiver(transceiver)
-        .expect("it is there")
-        .set_codec_preferences(codings)
-        .expect("codecs");
     client
 }
 
@@ -790,7 +787,23 @@ fn offer(client: &mut RTCPeerConnection, at: SocketAddr, now: Instant) -> String
             ..Default::default()
         })
         .expect("a candidate");
-    client.local_description().expect("an offer").sdp
+    with_keys(&client.local_description().expect("an offer").sdp)
+}
+
+/// Adds the telephone-events, which the client knows and does not offer by itself.
+fn with_keys(offer: &str) -> String {
+    let lines = offer.split_inclusive("\r\n").map(|line| {
+        let mut line = line.trim_end().to_owned();
+        if line.starts_with("m=audio") {
+            line += &KEYS.map(|(_, number)| format!(" {number}")).concat();
+        } else if line == "a=rtcp-mux" {
+            let keys = KEYS
+                .map(|(clock, number)| format!("\r\na=rtpmap:{number} telephone-event/{clock}"));
+            line += &keys.concat();
+        }
+        line + "\r\n"
+    });
+    lines.collect()
 }
 
 fn answer(ours: &Ours, offer: &str) -> Answer {
