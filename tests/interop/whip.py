@@ -67,7 +67,7 @@ class WhipGateway(Gateway):
         (self.media,) = free_ports(1)
         addresses = [f'"127.0.0.1:{self.media}"'] + [f'"[::1]:{self.media}"'] * has_ipv6()
         text = WEBRTC.format(listen=", ".join(addresses), parameter=PARAMETER, webrtc=webrtc, more=more)
-        super().__init__(start, folder, name, agent, more=text, **options)
+        super().__init__(start, folder, name, agent, webrtc="", more=text, **options)
 
     def request(self, method, path, body=None, **headers):
         """One request; underscores in the names of headers are hyphens."""

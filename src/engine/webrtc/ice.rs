@@ -4,6 +4,7 @@
 //! has not sent one.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 use std::time::Instant;
 
 use base64::Engine as _;
@@ -27,6 +28,9 @@ use rtc::stun::xoraddr::XorMappedAddress;
 /// Addresses that one peer may have shown: those of its interfaces, and of the networks it moves through. The oldest
 /// makes room.
 const MAX_PATHS: usize = 8;
+/// A nominated path without a check for so long has been left: browsers check every 2.5 s, others every 5 s (RFC 7675
+/// §5.1). Browsers nominate the next one; of others it is enough that they check there.
+const LEFT_AFTER: Duration = Duration::from_secs(7);
 /// The longest check that is looked at. Those of browsers have about 120 bytes.
 const MAX_CHECK_BYTES: usize = 576;
 /// RFC 8489 §5.
@@ -115,6 +119,8 @@ pub struct Ice {
     former: Option<Credentials>,
     known: Vec<Path>,
     selected: Option<Path>,
+    /// When the last check came by the selected path.
+    selected_heard_at: Instant,
     heard_at: Instant,
     provider: RingProvider,
 }
@@ -127,6 +133,7 @@ impl Ice {
             former: None,
             known: Vec::new(),
             selected: None,
+            selected_heard_at: now,
             heard_at: now,
             provider: RingProvider::new(),
         }
@@ -175,11 +182,16 @@ impl Ice {
         }
         self.heard_at = now;
         let (is_new, forgotten) = self.learn(path);
-        if request.contains(ATTR_USE_CANDIDATE) {
+        let is_nominated = request.contains(ATTR_USE_CANDIDATE);
+        let is_left = self.selected.is_some() && now >= self.selected_heard_at + LEFT_AFTER;
+        if is_nominated || is_left {
             self.selected = Some(path);
-            if is_current {
-                self.former = None;
-            }
+        }
+        if is_nominated && is_current {
+            self.former = None;
+        }
+        if self.selected == Some(path) {
+            self.selected_heard_at = now;
         }
         let response = self.respond(&request, &pwd, Box::new(BINDING_SUCCESS), path);
         Ok(Check {
@@ -189,7 +201,7 @@ impl Ice {
         })
     }
 
-    /// Where to send: the path that the peer nominated last.
+    /// Where to send: the path that the peer nominated last, or has moved to since.
     pub const fn selected(&self) -> Option<Path> {
         self.selected
     }

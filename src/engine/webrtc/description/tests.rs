@@ -185,6 +185,7 @@ a=rtcp-mux
 a=fingerprint:sha-256 {fingerprint}
 a=setup:active
 a=msid:tandem agent
+a=ssrc:1234 cname:tandem
 {path}m=application 9 UDP/DTLS/SCTP webrtc-datachannel
 a=mid:1
 a=sctp-port:5000

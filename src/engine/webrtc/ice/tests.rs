@@ -241,7 +241,7 @@ fn a_restart_is_over_when_the_new_name_nominates() {
 #[test]
 fn the_peer_was_last_heard_when_its_last_valid_check_came() {
     let began = noon();
-    let later = |seconds| began + std::time::Duration::from_secs(seconds);
+    let later = |seconds| began + Duration::from_secs(seconds);
     let mut ice = Ice::new(credentials(), began);
     ice.receive(&Request::default().write(), path(1), later(3))
         .expect("valid");
@@ -252,6 +252,27 @@ fn the_peer_was_last_heard_when_its_last_valid_check_came() {
     };
     assert!(ice.receive(&forged.write(), path(1), later(4)).is_err());
     assert_eq!(ice.heard_at(), later(3));
+}
+
+#[test]
+fn a_peer_that_has_moved_without_a_word_is_followed() {
+    let began = noon();
+    let later = |seconds| began + Duration::from_secs(seconds);
+    let mut ice = Ice::new(credentials(), began);
+    let plain = Request::default().write();
+    let mut check = |datagram: &[u8], by: u16, seconds| {
+        ice.receive(datagram, path(by), later(seconds))
+            .expect("valid");
+        ice.selected()
+    };
+    assert_eq!(check(&plain, 1, 0), None);
+    assert_eq!(check(&nominating("ours", PASSWORD), 1, 1), Some(path(1)));
+    // Checks of the other paths go on beside the selected one's.
+    assert_eq!(check(&plain, 2, 4), Some(path(1)));
+    assert_eq!(check(&plain, 1, 6), Some(path(1)));
+    assert_eq!(check(&plain, 2, 12), Some(path(1)));
+    assert_eq!(check(&plain, 2, 13), Some(path(2)));
+    assert_eq!(check(&plain, 1, 14), Some(path(2)));
 }
 
 #[test]
