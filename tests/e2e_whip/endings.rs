@@ -6,6 +6,7 @@ use std::time::Instant;
 use reqwest::Method;
 use tandem::engine::call::end::EndReason;
 use tandem::engine::call::event::LegEnd;
+use tandem::engine::call::notice::Notice;
 use tokio::time::sleep;
 
 use crate::caller::Caller;
@@ -16,12 +17,12 @@ use crate::visitor::Visitor;
 use crate::world::World;
 
 /// For what happens at once, on a machine that has other things to do.
-const PROMPTLY: Duration = Duration::from_secs(3);
+const PROMPTLY: Duration = Duration::from_secs(2);
 
 #[tokio::test]
 async fn delete_ends_the_call_and_the_caller_sees_the_connection_close() {
     let mut world = World::open().await;
-    let (mut caller, mut side) = Caller::call(&mut world, Manner::default()).await;
+    let (caller, mut side) = Caller::call(&mut world, Manner::default()).await;
     assert!(world.knows(&caller.begun).await);
     assert_eq!(world.ask(Method::DELETE, &caller.begun.url).await, 200);
     assert!(!world.knows(&caller.begun).await);
@@ -40,7 +41,9 @@ async fn delete_ends_the_call_and_the_caller_sees_the_connection_close() {
 async fn hang_up_closes_the_callers_side_promptly_after_the_last_event() {
     let mut world = World::open().await;
     let (mut caller, mut side) = Caller::call(&mut world, Manner::default()).await;
-    hear_each_other(&mut caller, &mut side, (440.0, 1_000.0), None).await;
+    side.journal.write(Notice::Dtmf { digit: '1' });
+    let first = caller.events.next().await.expect("an event");
+    assert_eq!(first["type"], "dtmf");
     let since = Instant::now();
     side.hang_up();
     side.journal.end(EndReason::AgentEnded);
@@ -57,9 +60,23 @@ async fn hang_up_closes_the_callers_side_promptly_after_the_last_event() {
 }
 
 #[tokio::test]
+async fn a_caller_whose_call_is_over_as_soon_as_it_has_begun_is_told_so() {
+    let mut world = World::open().await;
+    let (mut caller, mut side) = Caller::call(&mut world, Manner::default()).await;
+    side.hang_up();
+    side.journal.end(EndReason::BackendFailed);
+    let last = caller.events.next().await.expect("an event");
+    assert_eq!(
+        (&last["type"], &last["reason"]),
+        (&"ended".into(), &"backend_failed".into())
+    );
+    caller.closed().await;
+}
+
+#[tokio::test]
 async fn a_call_whose_task_is_gone_closes_the_callers_side() {
     let mut world = World::open().await;
-    let (mut caller, side) = Caller::call(&mut world, Manner::default()).await;
+    let (caller, side) = Caller::call(&mut world, Manner::default()).await;
     drop(side);
     caller.closed().await;
     world.released().await;

@@ -44,7 +44,7 @@ pub(crate) const OFFER: &str = "v=0\r\n\
     a=ice-ufrag:visitor\r\n\
     a=ice-pwd:a+password+has+22+characters\r\n\
     a=fingerprint:sha-256 00:01:02:03:04:05:06:07:08:09:0A:0B:0C:0D:0E:0F:10:11:12:13:14:15:16:17:18:19:1A:1B:1C:1D:1E:1F\r\n\
-    a=setup:actpass\r\n\
+    a=setup:active\r\n\
     a=rtcp-mux\r\n\
     a=sendrecv\r\n\
     a=rtpmap:0 PCMU/8000\r\n";
