@@ -16,7 +16,8 @@ BIN := $(TARGET)/debug
 PACKAGES := gcc libc6-dev pkg-config libopus-dev libpocketsphinx-dev pocketsphinx-en-us flite
 
 # Other people's telephones, proxies and browsers, for the interoperation tests. Without one of them its tests are skipped.
-PEERS := sip-tester baresip-core kamailio openssl chromium nodejs npm
+PEERS := sip-tester baresip-core kamailio openssl chromium nodejs npm gstreamer1.0-plugins-base gstreamer1.0-plugins-good \
+	gstreamer1.0-plugins-bad gstreamer1.0-nice python3-gi gir1.2-gstreamer-1.0 gir1.2-gst-plugins-bad-1.0
 
 DEMO_HTTP := 127.0.0.1:18080
 DEMO_ADMIN := 127.0.0.1:19090

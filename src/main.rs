@@ -15,6 +15,7 @@ use clap::Subcommand;
 use http::Uri;
 use tandem::config::AgentKind;
 use tandem::config::Config;
+use tandem::config::Webrtc;
 use tandem::io::agents::ConfiguredAgent;
 use tandem::io::backend::cx::CxBackend;
 use tandem::io::backend::endpoint::GoogleEnvironment;
@@ -147,7 +148,15 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         config: config.webrtc.clone(),
         exchange: Arc::new(calls.clone()),
     };
-    let public = match whip.start(&stopped)? {
+    let whip = match whip.start(&stopped) {
+        // Nobody has asked for this port, so that somebody else has it must not keep telephones from calling.
+        Err(error) if config.webrtc.listen == Webrtc::default().listen => {
+            tracing::warn!("no calls by WebRTC: {error:#}");
+            None
+        }
+        started => started?,
+    };
+    let public = match whip {
         Some(whip) if config.webrtc.phone_page && config.webrtc.is_callable() => {
             public.merge(whip).merge(phone::routes(&phone(&config)))
         }

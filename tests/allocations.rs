@@ -9,10 +9,19 @@ use std::alloc::Layout;
 use std::alloc::System;
 use std::cell::Cell;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
 
 use bytes::Bytes;
+use rtc::crypto::RTCCryptoProvider as _;
+use rtc::crypto::providers::RingProvider;
+use rtc::ice::attributes::use_candidate::UseCandidateAttr;
+use rtc::stun::attributes::ATTR_USERNAME;
+use rtc::stun::integrity::MessageIntegrity;
+use rtc::stun::message::BINDING_REQUEST;
+use rtc::stun::message::Message as StunMessage;
+use rtc::stun::textattrs::Username;
 use tandem::engine::call::Call;
 use tandem::engine::call::event::Action;
 use tandem::engine::call::event::Answer;
@@ -31,12 +40,27 @@ use tandem::engine::media::codec::packet::Codec;
 use tandem::engine::media::frame::FRAME_DURATION;
 use tandem::engine::media::frame::Frame;
 use tandem::engine::media::frame::SampleRate;
+use tandem::engine::rtp::dtls::DtlsRole;
+use tandem::engine::rtp::dtls::Fingerprint;
+use tandem::engine::rtp::dtls::Handshake;
+use tandem::engine::rtp::dtls::Identity;
+use tandem::engine::rtp::dtls::is_dtls;
+use tandem::engine::rtp::key::SrtpKey;
 use tandem::engine::rtp::presence::Patience;
 use tandem::engine::rtp::session::Beginning;
 use tandem::engine::rtp::session::Heard;
 use tandem::engine::rtp::session::Port;
 use tandem::engine::rtp::session::Session;
 use tandem::engine::rtp::session::Setup;
+use tandem::engine::sdp::agreement::Agreement;
+use tandem::engine::sdp::agreement::Direction;
+use tandem::engine::sdp::agreement::Keying;
+use tandem::engine::sdp::agreement::PayloadType;
+use tandem::engine::webrtc::ice::Credentials;
+use tandem::engine::webrtc::ice::Path;
+use tandem::engine::webrtc::peer;
+use tandem::engine::webrtc::peer::Peer;
+use tandem::engine::webrtc::peer::Terms;
 
 struct Counting;
 
@@ -159,6 +183,174 @@ fn a_packet_allocates_nothing_in_either_direction() {
     assert_eq!(counted.allocations, 0, "in 1,500 packets each way");
     assert_eq!((counted.heard, counted.sent), (1_500, 1_500));
     assert!((2..20).contains(&counted.reports), "{}", counted.reports);
+}
+
+#[test]
+fn a_browsers_packet_allocates_what_srtp_does_and_nothing_else() {
+    let mut now = Instant::now();
+    let path = Path {
+        remote: SocketAddr::from(([198, 51, 100, 1], 4_000)),
+        socket: 0,
+    };
+    let (ours, theirs) = [(); 2]
+        .map(|()| Arc::new(Identity::generate().unwrap()))
+        .into();
+    let mut peer = Peer::new(terms(ours.clone(), theirs.fingerprint()), now);
+    peer.receive(&nomination(), path, now);
+    let mut handshake = Handshake::new(DtlsRole::Client, &theirs, ours.fingerprint(), now);
+    let mut keys = None;
+    while keys.is_none() {
+        while let Some(datagram) = handshake.poll_transmit() {
+            peer.receive(&datagram, path, now);
+        }
+        while let Some(datagram) = peer.next_datagram(now) {
+            if is_dtls(datagram.bytes) {
+                keys = keys.or(handshake.receive(datagram.bytes, now).unwrap());
+            }
+        }
+    }
+    let keys = keys.map(|keys| (keys.ours, keys.theirs));
+    let beginning = Beginning {
+        ssrc: 1,
+        sequence: 1,
+        timestamp: 1,
+        seed: 1,
+    };
+    let mut client = Session::new(opus(path.remote, keys), beginning, now);
+    // The same without what a connection has around it.
+    let ours = keys.map(|(theirs, ours)| (ours, theirs));
+    let mut bare = Session::new(opus(path.remote, ours), beginning, now);
+    let mut run = |packets: std::ops::Range<u32>| {
+        let (mut connection, mut session) = (Counts::default(), Counts::default());
+        for n in packets {
+            now += FRAME_DURATION;
+            let frame = Frame::new(SampleRate::HZ_16000, &[noise(n), noise(n + 1)].concat());
+            client.send(&frame);
+            let from_client = client.next_datagram(now).unwrap().bytes.to_vec();
+            while client.next_datagram(now).is_some() {}
+
+            let before = ALLOCATIONS.with(Cell::get);
+            peer.receive(&from_client, path, now);
+            while let Some(event) = peer.poll(now) {
+                connection.heard += u32::from(matches!(event, peer::Event::Heard(Heard::Audio(_))));
+            }
+            peer.send(&frame);
+            let mut sent = 0;
+            while peer.next_datagram(now).is_some() {
+                sent += 1;
+            }
+            peer.tick(now);
+            connection.count(sent, ALLOCATIONS.with(Cell::get) - before);
+
+            let before = ALLOCATIONS.with(Cell::get);
+            bare.receive(&from_client, path.remote, now);
+            while bare.poll(now).is_some() {
+                session.heard += 1;
+            }
+            bare.send(&frame);
+            let mut sent = 0;
+            while bare.next_datagram(now).is_some() {
+                sent += 1;
+            }
+            session.count(sent, ALLOCATIONS.with(Cell::get) - before);
+        }
+        (connection, session)
+    };
+    run(0..100);
+    let (connection, session) = run(100..1_600);
+    assert_eq!((connection.heard, session.heard), (1_500, 1_500));
+    // Reports are due at random times, so either may have some more frames without.
+    for counts in [&connection, &session] {
+        assert!((2..20).contains(&counts.reports), "{}", counts.reports);
+    }
+    let each = session.allocations / u64::from(session.sent);
+    assert_eq!(session.allocations, each * u64::from(session.sent));
+    assert_eq!(connection.allocations, each * u64::from(connection.sent));
+    assert!(each <= 4, "{each} in a packet each way");
+}
+
+impl Counts {
+    /// Takes what one frame has allocated, unless there was a report beside its packet.
+    fn count(&mut self, datagrams: u32, allocations: u64) {
+        if datagrams == 1 {
+            self.sent += 1;
+            self.allocations += allocations;
+        } else {
+            self.reports += 1;
+        }
+    }
+}
+
+/// A connection whose client begins the handshake, and opens no channels.
+fn terms(identity: Arc<Identity>, fingerprint: Fingerprint) -> Terms {
+    let opus = PayloadType {
+        send: 111,
+        receive: 111,
+    };
+    Terms {
+        agreement: Agreement {
+            codec: Codec::Opus,
+            payload_type: opus,
+            telephone_event: None,
+            comfort_noise: None,
+            packet_time: FRAME_DURATION,
+            remote_rtp: None,
+            remote_rtcp: None,
+            rtcp_mux: true,
+            direction: Direction::BOTH,
+            keying: Keying::Dtls {
+                role: DtlsRole::Server,
+                fingerprint,
+            },
+        },
+        has_channels: false,
+        credentials: credentials(),
+        identity,
+        cname: "a".to_owned(),
+        opus_complexity: 0,
+        beginning: Beginning {
+            ssrc: 2,
+            sequence: 1,
+            timestamp: 1,
+            seed: 1,
+        },
+    }
+}
+
+fn credentials() -> Credentials {
+    Credentials::new(&[7; Credentials::RANDOM_BYTES])
+}
+
+/// A check that chooses its path.
+fn nomination() -> Vec<u8> {
+    let provider = RingProvider::new();
+    let Credentials { ufrag, pwd } = credentials();
+    let name = Username::new(ATTR_USERNAME, format!("{ufrag}:client"));
+    let signature =
+        MessageIntegrity::new_short_term_integrity_with_provider(pwd, provider.crypto());
+    let mut message = StunMessage::new();
+    message
+        .build(&[
+            Box::new(BINDING_REQUEST),
+            Box::new(name),
+            Box::<UseCandidateAttr>::default(),
+            Box::new(signature),
+        ])
+        .unwrap();
+    message.raw
+}
+
+/// A browser's setup, as its connection makes it.
+fn opus(peer: SocketAddr, keys: Option<(SrtpKey, SrtpKey)>) -> Setup {
+    Setup {
+        codec: Codec::Opus,
+        payload_type: 111,
+        own_payload_type: 111,
+        telephone_event: None,
+        remote_rtcp: Some(peer),
+        keys,
+        ..pcmu(peer)
+    }
 }
 
 #[derive(Default)]

@@ -32,9 +32,13 @@ impl FilterHandle {
 }
 
 /// Reads a filter. Some libraries must be asked for by name: the SIP stack writes every message whole at `info`, passwords'
-/// digests and numbers included, and DTLS warns of what is as it should be.
+/// digests and numbers included, DTLS warns of what is as it should be, and to SCTP every goodbye is an error.
 fn parse(filter: &str) -> Result<EnvFilter, ParseError> {
-    const QUIET: [(&str, &str); 2] = [("rsipstack", "warn"), ("rtc_dtls", "error")];
+    const QUIET: [(&str, &str); 3] = [
+        ("rsipstack", "warn"),
+        ("rtc_dtls", "error"),
+        ("rtc_sctp", "off"),
+    ];
     let mut filter = filter.to_owned();
     for (library, level) in QUIET {
         if !filter.contains(library) {

@@ -27,17 +27,17 @@ RUNNING = []
 class Process:
     """A program with a log of its own, in its own working directory and without the settings of whoever runs the tests."""
 
-    def __init__(self, name, *arguments, cwd, program=False, **environment):
-        """One of ours, or with `program` one of the machine's."""
+    def __init__(self, name, *arguments, cwd, program=False, talks=False, **environment):
+        """One of ours, or with `program` one of the machine's. Where it `talks`, its input and output are pipes of ours."""
         self.name = name
         self.log = OUT / "logs" / f"{name}.log"
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("wb") as log:
             self.child = subprocess.Popen(
                 [found(arguments[0]) if program else BIN / arguments[0], *arguments[1:]],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
+                stdin=subprocess.PIPE if talks else subprocess.DEVNULL,
+                stdout=subprocess.PIPE if talks else log,
+                stderr=log,
                 cwd=cwd,
                 env=clean_environment() | environment,
             )

@@ -40,12 +40,14 @@ ports = "{rtp_first}-{rtp_last}"
 [sip]
 listen = [{listen}]
 {sip}
+{webrtc}
 [agents.agent]
 {agent}
 language = "en-US"
 {more}
 """
 
+NO_WEBRTC = "[webrtc]\nlisten = []"
 TONES = """
 kind = "dialogflow-cx"
 name = "projects/interop/locations/global/agents/tones"
@@ -117,7 +119,7 @@ def has_ipv6():
 class Gateway:
     """`tandem serve` with a SIP listener on one port (UDP and TCP), ready for calls."""
 
-    def __init__(self, start, folder, name, agent, sip="", rtp="", more="", tls=None, log=LOG, **environment):
+    def __init__(self, start, folder, name, agent, sip="", rtp="", webrtc=NO_WEBRTC, more="", tls=None, log=LOG, **environment):
         """`agent` is the body of its agent's section. `tls` is (certificate, key); the port is `tls_port`."""
         self.sip, self.tls_port, self.http, self.admin = free_ports(4)
         listen = [f"udp:127.0.0.1:{self.sip}", f"tcp:127.0.0.1:{self.sip}"]
@@ -137,6 +139,7 @@ class Gateway:
             listen=", ".join(f'"{each}"' for each in listen),
             sip=sip,
             agent=agent,
+            webrtc=webrtc,
             log=log,
             more=more,
         )

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Google's own client and server classes, and other people's SIP programs, against ours: installs the former in OUT/venv and
-# runs the tests of this directory. Where they cannot be installed it says so and exits 0, since that is no fault of ours; a
-# SIP program that is missing skips its own tests alone.
+# Google's own client and server classes, and other people's SIP programs and WebRTC stacks, against ours: installs the first
+# in OUT/venv and runs the tests of this directory. Where they cannot be installed it says so and exits 0, since that is no
+# fault of ours; a program or a stack that is missing skips its own tests alone.
 # Usage: run.sh DIRECTORY-OF-BINARIES OUTPUT-DIRECTORY [PYTEST-ARGUMENT…]
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -29,14 +29,28 @@ make_venv() {
   virtualenv -q --clear "$venv" >"$log" 2>&1 || skip "virtualenv failed: $(last_words)"
 }
 
+# A registry that cannot be reached should not hold a build for long.
+pip_install() {
+  timeout 300 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --retries 1 --timeout 15 \
+    --requirement "$1" >"$log" 2>&1
+}
+
 install() {
   local wanted=$here/requirements.txt stamp=$venv/installed
   if cmp -s "$wanted" "$stamp" && "$venv/bin/python" -c 'import pytest' 2>/dev/null; then return; fi
   make_venv
-  # A registry that cannot be reached should not hold a build for long.
-  timeout 300 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --retries 1 --timeout 15 \
-    --requirement "$wanted" >"$log" 2>&1 || skip "pip cannot install Google's package: $(last_words)"
+  pip_install "$wanted" || skip "pip cannot install Google's package: $(last_words)"
   cp "$wanted" "$stamp"
+}
+
+install_webrtc() {
+  local wanted=$here/requirements-webrtc.txt stamp=$venv/installed-webrtc
+  if cmp -s "$wanted" "$stamp" && "$venv/bin/python" -c 'import aiortc' 2>/dev/null; then return; fi
+  if pip_install "$wanted"; then
+    cp "$wanted" "$stamp"
+  else
+    echo "interop: pip cannot install aiortc, so its tests will be skipped: $(last_words)"
+  fi
 }
 
 for program in tandem tandem-load; do
@@ -47,11 +61,12 @@ for program in tandem tandem-load; do
 done
 command -v python3 >/dev/null || skip "there is no python3"
 install
+install_webrtc
 
 # Every wait in the tests has its own limit; this one is for what was forgotten. INT lets them end what they started.
 status=0
 INTEROP_BIN=$bin INTEROP_OUT=$out PYTHONPYCACHEPREFIX=$out/pycache \
-  timeout --signal=INT --kill-after=20 600 \
+  timeout --signal=INT --kill-after=20 900 \
   "$venv/bin/python" -m pytest -q -rfEs -p no:cacheprovider --durations=5 --durations-min=2 "$@" "$here" || status=$?
-if [ "$status" = 124 ]; then echo "interop: not done within 600 s" >&2; fi
+if [ "$status" = 124 ]; then echo "interop: not done within 900 s" >&2; fi
 exit "$status"

@@ -66,6 +66,20 @@ def speak(text, voice="kal16"):
     return mulaw_encode([sample // 2 for sample in _halve(samples[0])])
 
 
+def speak_samples(text, rate, voice="kal16"):
+    """A sentence before it is encoded, at 48 kHz or 8 kHz."""
+    if rate == RATE:
+        return mulaw_decode(speak(text, voice))
+    spoken = subprocess.run(
+        ["flite", "-voice", voice, "-t", text, "-o", "/dev/stdout"], check=True, capture_output=True, timeout=20
+    )
+    samples, found = read_wav(spoken.stdout)[:2]
+    assert 3 * found == rate, f"flite speaks at {found} Hz"
+    # Straight lines between the samples: what they add is above what a telephone carries.
+    low = [sample // 2 for sample in samples[0]]
+    return [(2 - n) * a // 3 + (n + 1) * b // 3 for a, b in zip(low, low[1:]) for n in range(3)]
+
+
 def _halve(samples):
     """Every second sample, after a low pass of 47 taps at 3.6 kHz."""
     taps = [

@@ -76,7 +76,7 @@ class WhipGateway(Gateway):
         (port,) = free_ports(1)
         routes = "".join(ROUTE.format(name=route) for route in routes)
         more = WEBRTC.format(port=port, webrtc=webrtc, routes=routes) + more
-        super().__init__(start, folder, name, agent, more=more, **environment)
+        super().__init__(start, folder, name, agent, webrtc="", more=more, **environment)
         self.page = f"http://127.0.0.1:{self.http}/"
 
     def ended(self, reason):

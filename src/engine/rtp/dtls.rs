@@ -6,6 +6,8 @@
 //! - the crate repeats its flights every second; here the first repeat comes after 250 ms and then ever later;
 //! - a repeated flight of the peer makes the crate forget its own timer, and if ours was the one that was lost both ends
 //!   wait for ever: such a datagram is answered with our flight again (RFC 6347 §4.2.4) and kept from the crate;
+//! - a server that has part of the client's second hello, as large ones come, makes the crate answer the first one again:
+//!   that is not sent, for it answers nothing;
 //! - what is no well-formed record is dropped before the crate answers it with a fatal alert, and the number of datagrams
 //!   is bounded, because the crate keeps fragments that nobody will ask for.
 //!
@@ -256,7 +258,12 @@ impl Handshake {
             .endpoint
             .read(now, PEER, None, BytesMut::from(datagram));
         let was_shaking = self.phase == Phase::Shaking;
-        if self.collect(now) && was_shaking {
+        let waiting = self.outgoing.len();
+        let is_sent = self.collect(now);
+        let is_new = contents.end_of_messages > self.answered;
+        if is_sent && is_new && self.answered > 0 && is_demand_for_cookie(&self.outgoing[waiting]) {
+            self.outgoing.truncate(waiting);
+        } else if is_sent && was_shaking {
             // A new flight.
             self.answered = self.seen;
             self.repeats = 0;
@@ -459,6 +466,13 @@ fn config(role: DtlsRole, identity: &Identity, expected: Fingerprint) -> Handsha
         .expect(
             "ring has the ciphers, and the identity the certificate, that a configuration needs",
         )
+}
+
+/// Whether a datagram of ours is a HelloVerifyRequest (RFC 6347 §4.2.1).
+fn is_demand_for_cookie(datagram: &[u8]) -> bool {
+    const HANDSHAKE: u8 = 22;
+    const HELLO_VERIFY_REQUEST: u8 = 3;
+    datagram.first() == Some(&HANDSHAKE) && datagram.get(13) == Some(&HELLO_VERIFY_REQUEST)
 }
 
 /// What a datagram carries, as far as it must be known before the crate sees it.

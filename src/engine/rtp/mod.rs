@@ -19,6 +19,6 @@ pub mod key;
 pub mod srtp;
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;

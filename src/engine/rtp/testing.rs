@@ -1,4 +1,4 @@
-//! What tests of RTP share.
+//! What tests of RTP, and of what is built on it, share.
 
 use std::time::Instant;
 
@@ -7,6 +7,6 @@ use std::time::Instant;
     clippy::disallowed_methods,
     reason = "a test may begin at any time, and there is no other way to make one"
 )]
-pub(super) fn noon() -> Instant {
+pub(crate) fn noon() -> Instant {
     Instant::now()
 }

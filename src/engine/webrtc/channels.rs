@@ -21,11 +21,13 @@ use rtc::sctp::ClientConfig;
 use rtc::sctp::DatagramEvent;
 use rtc::sctp::Endpoint;
 use rtc::sctp::EndpointConfig;
+use rtc::sctp::EndpointEvent;
 use rtc::sctp::Event;
 use rtc::sctp::Payload;
 use rtc::sctp::PayloadProtocolIdentifier;
 use rtc::sctp::ServerConfig;
 use rtc::sctp::StreamEvent;
+use rtc::sctp::TimerConfig;
 use rtc::sctp::TransportConfig;
 use rtc::shared::TransportProtocol;
 use rtc::shared::marshal::Marshal as _;
@@ -33,12 +35,18 @@ use rtc::shared::marshal::Unmarshal as _;
 
 /// Channels that a peer may open. It needs one.
 pub const MAX_CHANNELS: usize = 4;
+/// Streams that a peer may use, whatever for: each takes memory, and the crate allows 65,536. The pages of this world use
+/// a handful.
+const MAX_STREAMS: usize = 64;
+/// Beginnings of the peer that are kept: the crate takes each repeat of an INIT for another, and cannot know which of its
+/// answers has arrived.
+const MAX_BEGINNINGS: usize = 4;
 /// Text that may wait for a peer which does not acknowledge: minutes of a conversation.
 const MAX_WAITING_BYTES: usize = 64 * 1_024;
 /// The largest message that the peer may send. It has nothing to tell us.
 pub const MAX_MESSAGE_BYTES: u32 = 16 * 1_024;
 /// How long the peer is waited for before we open the association ourselves. Nearly every peer begins at once, some only
-/// if they were the DTLS client; and the crate cannot follow two beginnings that cross.
+/// if they were the DTLS client.
 const PATIENCE: Duration = Duration::from_millis(300);
 /// RFC 8841 §5: what everybody uses.
 pub const SCTP_PORT: u16 = 5_000;
@@ -47,20 +55,43 @@ const PEER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 1);
 
 /// A channel that the peer has opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct ChannelId(u16);
+pub struct ChannelId {
+    /// The number of its association among all that there were.
+    association: u32,
+    stream: u16,
+}
 
 /// The channels of one connection.
 pub struct Channels {
     endpoint: Endpoint,
-    association: Option<(AssociationHandle, Association)>,
+    /// Those that stand, and until one does, those that either side has begun.
+    associations: Vec<Begun>,
+    /// Associations so far.
+    begun: u32,
     /// When we stop waiting for the peer to begin.
     begin_at: Option<Instant>,
     open: Vec<ChannelId>,
-    /// Streams with something to read. Before the handshake is over they are left alone: nothing could be answered.
-    readable: BTreeSet<u16>,
     /// Opened, and not told yet.
     news: VecDeque<ChannelId>,
     outgoing: VecDeque<Bytes>,
+}
+
+/// An association from its first packet on.
+struct Begun {
+    number: u32,
+    handle: AssociationHandle,
+    association: Association,
+    by: Side,
+    /// Whether the peer has said anything in it.
+    is_answered: bool,
+    /// Streams with something to read. Before the handshake is over they are left alone: nothing could be answered.
+    readable: BTreeSet<u16>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Us,
+    Peer,
 }
 
 impl Channels {
@@ -74,10 +105,10 @@ impl Channels {
                 Arc::new(EndpointConfig::new()),
                 Some(Arc::new(server)),
             ),
-            association: None,
+            associations: Vec::new(),
+            begun: 0,
             begin_at: Some(now + PATIENCE),
             open: Vec::new(),
-            readable: BTreeSet::new(),
             news: VecDeque::new(),
             outgoing: VecDeque::new(),
         }
@@ -86,18 +117,18 @@ impl Channels {
     /// Takes the contents of a DTLS record. Whatever it holds, at worst nothing happens.
     pub fn receive(&mut self, packet: Bytes, now: Instant) {
         match self.endpoint.handle(now, PEER, None, packet) {
-            Some((handle, DatagramEvent::NewAssociation(new))) if self.association.is_none() => {
-                self.association = Some((handle, new));
+            Some((handle, DatagramEvent::NewAssociation(association))) => {
                 self.begin_at = None;
+                self.keep(handle, association, Side::Peer);
             }
             Some((handle, DatagramEvent::AssociationEvent(event))) => {
-                if let Some((known, association)) = &mut self.association
-                    && *known == handle
-                {
-                    association.handle_event(event);
+                let mut all = self.associations.iter_mut();
+                if let Some(begun) = all.find(|begun| begun.handle == handle) {
+                    begun.is_answered = true;
+                    begun.association.handle_event(event);
                 }
             }
-            // A second association, or no SCTP.
+            // No SCTP.
             Some(_) | None => {}
         }
         self.follow(now);
@@ -111,10 +142,11 @@ impl Channels {
     /// Writes a message; `false` if the channel is gone or so much waits already that this is not taken.
     #[must_use]
     pub fn send(&mut self, channel: ChannelId, text: &str, now: Instant) -> bool {
-        let Some((_, association)) = &mut self.association else {
+        let mut all = self.associations.iter_mut();
+        let Some(begun) = all.find(|begun| begun.number == channel.association) else {
             return false;
         };
-        let Ok(mut stream) = association.stream(channel.0) else {
+        let Ok(mut stream) = begun.association.stream(channel.stream) else {
             return false;
         };
         if stream.buffered_amount().unwrap_or(usize::MAX) + text.len() > MAX_WAITING_BYTES {
@@ -133,9 +165,11 @@ impl Channels {
 
     /// When [`Channels::tick`] has something to do.
     pub fn deadline(&self) -> Option<Instant> {
-        let association = self.association.as_ref();
-        let crates_own = association.and_then(|(_, association)| association.poll_timeout());
-        [self.begin_at, crates_own].into_iter().flatten().min()
+        let associations = self.associations.iter();
+        associations
+            .filter_map(|begun| begun.association.poll_timeout())
+            .chain(self.begin_at)
+            .min()
     }
 
     /// Time has passed.
@@ -143,63 +177,130 @@ impl Channels {
         if self.begin_at.is_some_and(|at| now >= at) {
             self.begin_at = None;
             let config = ClientConfig::new(transport());
-            if let Ok(begun) = self.endpoint.connect(now, config, PEER) {
-                self.association = Some(begun);
+            if let Ok((handle, association)) = self.endpoint.connect(now, config, PEER) {
+                self.keep(handle, association, Side::Us);
             }
         }
-        if let Some((_, association)) = &mut self.association
-            && association.poll_timeout().is_some_and(|at| now >= at)
-        {
-            association.handle_timeout(now);
+        for Begun { association, .. } in &mut self.associations {
+            if association.poll_timeout().is_some_and(|at| now >= at) {
+                association.handle_timeout(now);
+            }
         }
         self.follow(now);
     }
 
     /// Ends the association at once.
     pub fn close(&mut self, now: Instant) {
-        if let Some((_, association)) = &mut self.association {
+        for Begun { association, .. } in &mut self.associations {
             // It fails if there is nothing to end.
             let _ = association.abort();
         }
         self.follow(now);
-        self.association = None;
+        self.drop_all_that(|_| true);
         self.begin_at = None;
     }
 
-    /// Does what the association asks for.
+    /// Adds what has been begun, unless it is a late repeat from before one stood.
+    fn keep(&mut self, handle: AssociationHandle, association: Association, by: Side) {
+        let mut all = self.associations.iter();
+        if all.any(|old| !old.association.is_handshaking()) {
+            return self.endpoint.handle_event(handle, EndpointEvent::drained());
+        }
+        let of_peer = self.associations.iter().filter(|old| old.by == Side::Peer);
+        let numbers: Vec<u32> = of_peer.map(|old| old.number).collect();
+        if numbers.len() == MAX_BEGINNINGS {
+            self.drop_all_that(|old| old.number == numbers[0]);
+        }
+        self.associations.push(Begun {
+            number: self.begun,
+            handle,
+            association,
+            by,
+            is_answered: by == Side::Peer,
+            readable: BTreeSet::new(),
+        });
+        self.begun += 1;
+    }
+
+    fn drop_all_that(&mut self, goes: impl Fn(&Begun) -> bool) {
+        for gone in self.associations.extract_if(.., |begun| goes(begun)) {
+            self.endpoint
+                .handle_event(gone.handle, EndpointEvent::drained());
+        }
+    }
+
+    /// Does what the associations ask for.
     fn follow(&mut self, now: Instant) {
-        let Some((handle, association)) = &mut self.association else {
+        let (mut failed, mut connected) = (Vec::new(), None);
+        for begun in &mut self.associations {
+            let number = begun.number;
+            while let Some(event) = begun.association.poll() {
+                match event {
+                    Event::Connected => connected = Some(begun.by),
+                    Event::HandshakeFailed { .. } => failed.push(number),
+                    Event::Stream(StreamEvent::Readable { id }) => _ = begun.readable.insert(id),
+                    // The peer has closed one channel; at the end of all, this comes for each.
+                    Event::AssociationLost { id: stream, .. } => {
+                        let association = number;
+                        let lost = ChannelId {
+                            association,
+                            stream,
+                        };
+                        self.open.retain(|channel| *channel != lost);
+                        begun.readable.remove(&stream);
+                    }
+                    // Of buffers, and of kinds to come.
+                    _ => {}
+                }
+            }
+            while begun.association.poll_endpoint_event().is_some() {
+                failed.push(number);
+            }
+        }
+        if let Some(by) = connected {
+            // Beginnings may have crossed. A peer that has answered ours as well will stay with ours in the end (RFC 9260
+            // §5.2.4, case B); one that has not heard of it must not any more.
+            self.drop_all_that(|begun| {
+                let may_stand_yet = by == Side::Peer && begun.by == Side::Us && begun.is_answered;
+                begun.association.is_handshaking() && !may_stand_yet
+            });
+        }
+        for begun in &mut self.associations {
+            begun.read(&mut self.open, &mut self.news, now);
+            while let Some(transmit) = begun.association.poll_transmit(now) {
+                if let Payload::RawEncode(packets) = transmit.message {
+                    self.outgoing.extend(packets);
+                }
+            }
+        }
+        // What the peer lost or ended stays so, unless it begins again: the call goes on without its text.
+        self.drop_all_that(|begun| {
+            // One that the peer has only begun counts as closed, too.
+            let is_over = begun.association.is_closed() && !begun.association.is_handshaking();
+            is_over || failed.contains(&begun.number)
+        });
+        let all = &self.associations;
+        self.open
+            .retain(|channel| all.iter().any(|begun| begun.number == channel.association));
+    }
+}
+
+impl Begun {
+    /// Reads all that can be read.
+    fn read(&mut self, open: &mut Vec<ChannelId>, news: &mut VecDeque<ChannelId>, now: Instant) {
+        if self.association.is_handshaking() {
             return;
-        };
-        let handle = *handle;
-        let mut is_lost = false;
-        while let Some(event) = association.poll() {
-            match event {
-                Event::Stream(StreamEvent::Readable { id }) => _ = self.readable.insert(id),
-                Event::AssociationLost { .. } | Event::HandshakeFailed { .. } => is_lost = true,
-                // Of buffers, and of kinds to come.
-                _ => {}
-            }
         }
-        if !association.is_handshaking() {
-            while let Some(id) = self.readable.pop_first() {
-                take(association, id, &mut self.open, &mut self.news, now);
-            }
+        while let Some(stream) = self.readable.pop_first() {
+            let channel = ChannelId {
+                association: self.number,
+                stream,
+            };
+            take(&mut self.association, channel, open, news, now);
         }
-        while let Some(event) = association.poll_endpoint_event() {
-            self.endpoint.handle_event(handle, event);
-            is_lost = true;
-        }
-        while let Some(transmit) = association.poll_transmit(now) {
-            if let Payload::RawEncode(packets) = transmit.message {
-                self.outgoing.extend(packets);
-            }
-        }
-        if is_lost {
-            // What the peer lost or ended stays so: the call goes on without its text.
-            self.association = None;
-            self.open.clear();
-            self.readable.clear();
+        if self.association.stream_ids().len() > MAX_STREAMS {
+            // It fails if there is nothing to end.
+            let _ = self.association.abort();
         }
     }
 }
@@ -207,12 +308,12 @@ impl Channels {
 /// Reads what a stream has brought: the opening of a channel, or words that we do not listen to.
 fn take(
     association: &mut Association,
-    id: u16,
+    channel: ChannelId,
     open: &mut Vec<ChannelId>,
     news: &mut VecDeque<ChannelId>,
     now: Instant,
 ) {
-    let Ok(mut stream) = association.stream(id) else {
+    let Ok(mut stream) = association.stream(channel.stream) else {
         return;
     };
     while let Ok(Some(chunks)) = stream.read_sctp() {
@@ -225,7 +326,6 @@ fn take(
         let Ok(Message::DataChannelOpen(_)) = Message::unmarshal(&mut payload) else {
             continue;
         };
-        let channel = ChannelId(id);
         if open.len() >= MAX_CHANNELS || open.contains(&channel) {
             continue;
         }
@@ -246,6 +346,14 @@ fn transport() -> TransportConfig {
     TransportConfig::default()
         .with_sctp_port(SCTP_PORT)
         .with_max_message_size(MAX_MESSAGE_BYTES)
+        // Whether the peer is still there is not for SCTP to say; by itself, the crate would give up after five repeats.
+        .with_timer_config(TimerConfig {
+            max_t3_rtx_retrans: usize::MAX,
+            ..TimerConfig::default()
+        })
         // What the peer sends is read at once and thrown away.
         .with_max_receive_buffer_size(4 * MAX_MESSAGE_BYTES)
 }
+
+#[cfg(test)]
+mod tests;

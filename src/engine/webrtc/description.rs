@@ -45,6 +45,10 @@ pub struct Ours {
     pub candidates: Vec<SocketAddr>,
     /// Names our session in `o=`, below 2^63.
     pub session_id: u64,
+    /// The source of our packets: some clients know a stream by nothing else.
+    pub ssrc: u32,
+    /// The name that goes with it in reports.
+    pub cname: String,
 }
 
 /// An offer taken.
@@ -91,41 +95,52 @@ pub fn answer(ours: &Ours, offer: &Description) -> Result<Answer, Unusable> {
         return Err(Unusable::NoRtcpMux);
     }
     let mut description = answer.description;
-    let bundle = bundle(offer);
-    let keys = keys(&description);
-    let (mut mids, mut has_channels, mut credentials) = (Vec::new(), false, None);
-    for (theirs, media) in offer.media.iter().zip(&mut description.media) {
-        let mid = value(&theirs.attributes, "mid");
-        let is_bundled = mid.is_some_and(|mid| bundle.contains(&mid));
-        if media.is_audio() && media.is_open() {
-            let ice = |name| inherited(offer, theirs, name).map(str::to_owned);
-            credentials = Some(Credentials {
-                ufrag: ice("ice-ufrag").ok_or(Unusable::NoIce)?,
-                pwd: ice("ice-pwd").ok_or(Unusable::NoIce)?,
-            });
-            media.attributes.push(Attribute::new("msid", STREAM));
-        } else if is_channel(theirs) && is_bundled && !has_channels {
-            has_channels = true;
-            *media = channel(theirs, keys.clone());
-        } else {
-            continue;
-        }
+    let voice = description.media.iter().position(Media::is_open);
+    let voice = voice.ok_or(Unusable::Sdp(Refusal::NoAudio))?;
+    let line = &offer.media[voice];
+    let ice = |name| inherited(offer, line, name).map(str::to_owned);
+    let theirs = Credentials {
+        ufrag: ice("ice-ufrag").ok_or(Unusable::NoIce)?,
+        pwd: ice("ice-pwd").ok_or(Unusable::NoIce)?,
+    };
+    let keys = keys(&description.media[voice]);
+    let group = bundle(offer, line);
+    let channels = offer.media.iter().position(|media| {
+        let is_with_us =
+            mid(media) != mid(line) && mid(media).is_some_and(|mid| group.contains(&mid));
+        is_channel(media) && is_wanted(media) && is_with_us
+    });
+    if agreement.direction.send {
+        let attributes = &mut description.media[voice].attributes;
+        attributes.push(Attribute::new("msid", STREAM));
+        let source = format!("{} cname:{}", ours.ssrc, ours.cname);
+        attributes.push(Attribute::new("ssrc", source));
+    }
+    if let Some(channels) = channels {
+        description.media[channels] = channel(&offer.media[channels], keys);
+    }
+    let mut taken: Vec<usize> = [Some(voice), channels].into_iter().flatten().collect();
+    for &index in &taken {
+        let media = &mut description.media[index];
         add_path(media, ours);
-        if let Some(mid) = mid {
+        if let Some(mid) = mid(&offer.media[index]) {
             media.attributes.insert(0, Attribute::new("mid", mid));
-            mids.extend(is_bundled.then_some(mid));
         }
     }
-    if !mids.is_empty() {
-        let group = format!("BUNDLE {}", mids.join(" "));
-        description.attributes.push(Attribute::new("group", group));
+    if !group.is_empty() {
+        let mid = |index: usize| mid(&offer.media[index]);
+        // In the offer's order, for the first one's path is everybody's (RFC 9143 §7.3).
+        taken.sort_by_key(|&index| group.iter().position(|name| mid(index) == Some(name)));
+        let names: Vec<&str> = taken.into_iter().filter_map(mid).collect();
+        let value = format!("BUNDLE {}", names.join(" "));
+        description.attributes.push(Attribute::new("group", value));
     }
     description.attributes.push(Attribute::flag("ice-lite"));
     Ok(Answer {
         description,
         agreement,
-        has_channels,
-        theirs: credentials.ok_or(Unusable::Sdp(Refusal::NoAudio))?,
+        has_channels: channels.is_some(),
+        theirs,
     })
 }
 
@@ -172,7 +187,7 @@ fn placed(offer: &Description, place: IpAddr) -> Description {
     let mut placed = offer.clone();
     for media in &mut placed.media {
         media.connection = Some(Connection::Ip(place));
-        if media.port != 0 {
+        if is_wanted(media) {
             media.port = DISCARD;
         }
         media
@@ -182,13 +197,28 @@ fn placed(offer: &Description, place: IpAddr) -> Description {
     placed
 }
 
-/// The names of the lines that share one path (RFC 9143).
-fn bundle(offer: &Description) -> Vec<&str> {
-    let group = offer.attributes.iter().find_map(|attribute| {
+/// The names of the lines that share the path of `line` (RFC 9143), if any do.
+fn bundle<'a>(offer: &'a Description, line: &Media) -> Vec<&'a str> {
+    let groups = offer.attributes.iter().filter_map(|attribute| {
         let value = attribute.value.as_deref()?;
         (attribute.name == "group").then(|| value.strip_prefix("BUNDLE "))?
     });
-    group.map_or_else(Vec::new, |mids| mids.split_ascii_whitespace().collect())
+    groups
+        .map(|mids| mids.split_ascii_whitespace().collect::<Vec<_>>())
+        .find(|mids| mid(line).is_some_and(|mid| mids.contains(&mid)))
+        .unwrap_or_default()
+}
+
+/// Whether its writer wants a line. One without a port is refused or gone, but for one that is only to share the port of
+/// another (RFC 9143 §6).
+fn is_wanted(media: &Media) -> bool {
+    let mut attributes = media.attributes.iter();
+    media.is_open() || attributes.any(|attribute| attribute.name == "bundle-only")
+}
+
+/// A line's name (RFC 5888 §4).
+fn mid(media: &Media) -> Option<&str> {
+    value(&media.attributes, "mid").filter(|mid| !mid.is_empty())
 }
 
 /// Whether a line is one of data channels (RFC 8841 §4).
@@ -220,8 +250,8 @@ fn channel(theirs: &Media, keys: Vec<Attribute>) -> Media {
 }
 
 /// What our line says of the handshake.
-fn keys(description: &Description) -> Vec<Attribute> {
-    let attributes = description.media.iter().flat_map(|media| &media.attributes);
+fn keys(voice: &Media) -> Vec<Attribute> {
+    let attributes = voice.attributes.iter();
     attributes
         .filter(|attribute| ["fingerprint", "setup"].contains(&attribute.name.as_str()))
         .cloned()
@@ -250,3 +280,6 @@ fn value<'a>(attributes: &'a [Attribute], name: &str) -> Option<&'a str> {
     let attribute = attributes.iter().find(|attribute| attribute.name == name)?;
     attribute.value.as_deref()
 }
+
+#[cfg(test)]
+mod tests;

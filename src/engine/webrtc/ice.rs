@@ -4,6 +4,7 @@
 //! has not sent one.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 use std::time::Instant;
 
 use base64::Engine as _;
@@ -11,6 +12,7 @@ use base64::engine::general_purpose::STANDARD_NO_PAD;
 use rtc::crypto::RTCCryptoProvider;
 use rtc::crypto::providers::RingProvider;
 use rtc::stun::attributes::ATTR_ICE_CONTROLLED;
+use rtc::stun::attributes::ATTR_MESSAGE_INTEGRITY;
 use rtc::stun::attributes::ATTR_USE_CANDIDATE;
 use rtc::stun::attributes::ATTR_USERNAME;
 use rtc::stun::error_code::CODE_ROLE_CONFLICT;
@@ -26,20 +28,25 @@ use rtc::stun::xoraddr::XorMappedAddress;
 /// Addresses that one peer may have shown: those of its interfaces, and of the networks it moves through. The oldest
 /// makes room.
 const MAX_PATHS: usize = 8;
+/// A nominated path without a check for so long has been left: browsers check every 2.5 s, others every 5 s (RFC 7675
+/// §5.1). Browsers nominate the next one; of others it is enough that they check there.
+const LEFT_AFTER: Duration = Duration::from_secs(7);
 /// The longest check that is looked at. Those of browsers have about 120 bytes.
 const MAX_CHECK_BYTES: usize = 576;
+/// RFC 8489 §5.
+const HEADER_BYTES: usize = 20;
 
 /// Whether a datagram on a media path is STUN (RFC 7983 §7, RFC 8489 §5).
 pub fn is_stun(datagram: &[u8]) -> bool {
     matches!(datagram.first(), Some(0..=3))
         && datagram.get(4..8) == Some(&[0x21, 0x12, 0xa4, 0x42])
-        && datagram.len() >= 20
+        && datagram.len() >= HEADER_BYTES
 }
 
 /// For whom a check is: the part of its USERNAME before the colon (RFC 8445 §7.2.2). Looks at nothing else.
 pub fn addressee(datagram: &[u8]) -> Option<&str> {
     const USERNAME: u16 = 0x0006;
-    let mut rest = datagram.get(20..)?;
+    let mut rest = datagram.get(HEADER_BYTES..)?;
     loop {
         let (header, behind) = rest.split_at_checked(4)?;
         let kind = u16::from_be_bytes([header[0], header[1]]);
@@ -112,6 +119,8 @@ pub struct Ice {
     former: Option<Credentials>,
     known: Vec<Path>,
     selected: Option<Path>,
+    /// When the last check came by the selected path.
+    selected_heard_at: Instant,
     heard_at: Instant,
     provider: RingProvider,
 }
@@ -124,6 +133,7 @@ impl Ice {
             former: None,
             known: Vec::new(),
             selected: None,
+            selected_heard_at: now,
             heard_at: now,
             provider: RingProvider::new(),
         }
@@ -156,13 +166,14 @@ impl Ice {
         request
             .unmarshal_binary(datagram)
             .map_err(|_| Unanswered::Malformed)?;
-        if request.typ != BINDING_REQUEST {
+        let is_whole = datagram.len() == HEADER_BYTES + request.length as usize;
+        if request.typ != BINDING_REQUEST || !is_whole {
             return Err(Unanswered::Malformed);
         }
         let (pwd, is_current) = self.judge(&mut request).ok_or(Unanswered::Forged)?;
         // Both sides believe to be the controlled one; we cannot be the other (RFC 8445 §7.3.1.1).
         if request.contains(ATTR_ICE_CONTROLLED) {
-            let response = self.respond(&request, &pwd, Box::new(BINDING_ERROR), Some(path));
+            let response = self.respond(&request, &pwd, Box::new(BINDING_ERROR), path);
             return Ok(Check {
                 response,
                 is_new: false,
@@ -171,13 +182,18 @@ impl Ice {
         }
         self.heard_at = now;
         let (is_new, forgotten) = self.learn(path);
-        if request.contains(ATTR_USE_CANDIDATE) {
+        let is_nominated = request.contains(ATTR_USE_CANDIDATE);
+        let is_left = self.selected.is_some() && now >= self.selected_heard_at + LEFT_AFTER;
+        if is_nominated || is_left {
             self.selected = Some(path);
-            if is_current {
-                self.former = None;
-            }
         }
-        let response = self.respond(&request, &pwd, Box::new(BINDING_SUCCESS), Some(path));
+        if is_nominated && is_current {
+            self.former = None;
+        }
+        if self.selected == Some(path) {
+            self.selected_heard_at = now;
+        }
+        let response = self.respond(&request, &pwd, Box::new(BINDING_SUCCESS), path);
         Ok(Check {
             response,
             is_new,
@@ -185,7 +201,7 @@ impl Ice {
         })
     }
 
-    /// Where to send: the path that the peer nominated last.
+    /// Where to send: the path that the peer nominated last, or has moved to since.
     pub const fn selected(&self) -> Option<Path> {
         self.selected
     }
@@ -202,8 +218,19 @@ impl Ice {
 
     /// The password with which a check is rightly signed, and whether it is the current one.
     fn judge(&self, request: &mut Message) -> Option<(String, bool)> {
-        let name = String::from_utf8(request.get(ATTR_USERNAME).ok()?).ok()?;
-        let (ufrag, _) = name.split_once(':')?;
+        /// RFC 8489 §14.5. The crate counts on it.
+        const SIGNATURE_BYTES: usize = 20;
+        let attributes = &mut request.attributes.0;
+        let signature = attributes
+            .iter()
+            .position(|attribute| attribute.typ == ATTR_MESSAGE_INTEGRITY)?;
+        if attributes[signature].value.len() != SIGNATURE_BYTES {
+            return None;
+        }
+        // What is behind the signature is not signed.
+        let mut signed = attributes[..signature].iter();
+        let name = signed.find(|attribute| attribute.typ == ATTR_USERNAME)?;
+        let (ufrag, _) = std::str::from_utf8(&name.value).ok()?.split_once(':')?;
         let all = [Some(&self.credentials), self.former.as_ref()];
         let meant = all
             .into_iter()
@@ -211,6 +238,7 @@ impl Ice {
             .find(|credentials| credentials.ufrag == ufrag)?;
         let crypto = self.provider.crypto();
         MessageIntegrity::check(request, meant.pwd.as_bytes(), crypto).ok()?;
+        request.attributes.0.truncate(signature);
         Some((meant.pwd.clone(), *meant == self.credentials))
     }
 
@@ -235,16 +263,17 @@ impl Ice {
         request: &Message,
         pwd: &str,
         kind: Box<dyn Setter>,
-        path: Option<Path>,
+        Path { remote, .. }: Path,
     ) -> Vec<u8> {
         let mut id = Message::new();
         id.transaction_id = request.transaction_id;
         let mut parts: Vec<Box<dyn Setter + '_>> = vec![Box::new(id), kind];
         if request.contains(ATTR_ICE_CONTROLLED) {
             parts.push(Box::new(CODE_ROLE_CONFLICT));
-        } else if let Some(Path { remote, .. }) = path {
+        } else {
             parts.push(Box::new(XorMappedAddress {
-                ip: remote.ip(),
+                // A socket for both families shows IPv4 inside IPv6, which the peer would not know itself by.
+                ip: remote.ip().to_canonical(),
                 port: remote.port(),
             }));
         }
@@ -261,3 +290,6 @@ impl Ice {
         response.raw
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -22,3 +22,6 @@ pub mod channels;
 pub mod description;
 pub mod ice;
 pub mod peer;
+
+#[cfg(test)]
+mod tests;

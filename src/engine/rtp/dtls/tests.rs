@@ -155,6 +155,82 @@ fn silence_ends_it_after_ten_seconds_and_some_repeats() {
 }
 
 #[test]
+fn data_passes_until_either_end_closes() {
+    for closing in [DtlsRole::Client, DtlsRole::Server] {
+        let mut pair = Pair::new();
+        let now = pair.now;
+        pair.client.send_data(b"too early", now);
+        pair.run(|_, _| false);
+        pair.client.send_data(b"hello", now);
+        pair.server.send_data(b"welcome", now);
+        pair.run(|_, _| false);
+        assert_eq!(pair.server.poll_data().as_deref(), Some(&b"hello"[..]));
+        assert_eq!(pair.server.poll_data(), None);
+        assert_eq!(pair.client.poll_data().as_deref(), Some(&b"welcome"[..]));
+        assert!(!pair.client.is_closed() && !pair.server.is_closed());
+        match closing {
+            DtlsRole::Client => pair.client.close(now),
+            DtlsRole::Server => pair.server.close(now),
+        }
+        pair.run(|_, _| false);
+        assert!(pair.client.is_closed() && pair.server.is_closed());
+        pair.client.send_data(b"too late", now);
+        pair.server.send_data(b"too late", now);
+        pair.run(|_, _| false);
+        assert_eq!(
+            (pair.client.poll_data(), pair.server.poll_data()),
+            (None, None)
+        );
+    }
+}
+
+#[test]
+fn data_that_nobody_asks_for_is_not_kept() {
+    let mut pair = Pair::new();
+    pair.run(|_, _| false);
+    let now = pair.now;
+    for _ in 0..10 * MAX_DATAGRAMS {
+        pair.client.send_data(b"hello", now);
+        pair.run(|_, _| false);
+    }
+    let kept = std::iter::from_fn(|| pair.server.poll_data()).count();
+    assert_eq!(kept, MAX_WAITING_DATA);
+    // Once it is asked for, more comes.
+    pair.client.send_data(b"again", now);
+    pair.run(|_, _| false);
+    assert_eq!(pair.server.poll_data().as_deref(), Some(&b"again"[..]));
+}
+
+#[test]
+fn a_hello_in_pieces_is_answered_once_it_is_whole() {
+    let mut pair = Pair::new();
+    // Beyond the numbers of what the client sends afterwards, and not so far that those were too old.
+    let mut record = 20;
+    let mut verify_requests = 0;
+    for _ in 0..2 {
+        let hello = pair.take(DtlsRole::Client).remove(0);
+        for (n, body) in hello[25..].chunks(30).enumerate() {
+            let mut datagram = hello[..25].to_vec();
+            record += 1;
+            datagram[10] = record;
+            datagram[11..13].copy_from_slice(&(12 + body.len() as u16).to_be_bytes());
+            datagram[19..22].copy_from_slice(&(30 * n as u32).to_be_bytes()[1..]);
+            datagram[22..25].copy_from_slice(&(body.len() as u32).to_be_bytes()[1..]);
+            datagram.extend(body);
+            pair.give(DtlsRole::Client, &datagram);
+        }
+        for datagram in pair.take(DtlsRole::Server) {
+            verify_requests += u32::from(is_demand_for_cookie(&datagram));
+            pair.give(DtlsRole::Server, &datagram);
+        }
+    }
+    assert_eq!(verify_requests, 1);
+    pair.run(|_, _| false);
+    assert!(pair.keys().is_some());
+    assert_eq!(pair.elapsed(), Duration::ZERO);
+}
+
+#[test]
 fn what_is_not_dtls_is_told_by_its_first_byte() {
     assert!(!is_dtls(&[]));
     assert!(!is_dtls(&[0, 1]));

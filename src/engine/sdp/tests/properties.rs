@@ -265,8 +265,13 @@ fn check_answer(offer: &Description, ours: &Description, agreement: &Agreement) 
     let event = line.formats.get(1);
     if let Some(event) = event {
         let at_clock = format!("telephone-event/{clock_rate}");
+        // Under a number that can be used for it: not those that look like RTCP, nor those of other formats.
         let is_offered = |wanted: &str| {
-            let mut numbers = offered.formats.iter();
+            let mut numbers = offered.formats.iter().filter(|number| {
+                number.parse().is_ok_and(|number: u8| {
+                    number <= 127 && !matches!(number, 0 | 8 | 9 | 13 | 72..=76)
+                })
+            });
             numbers.any(|number| meaning(offered, number).as_deref() == Some(wanted))
         };
         let meant = meaning(line, event).unwrap();

@@ -53,7 +53,7 @@ pub enum Refused {
     NoAudio,
     /// An offer without a codec that we may speak.
     NoCommonCodec,
-    /// An offer without a usable DTLS fingerprint: there is no sound without encryption.
+    /// An offer without a usable DTLS fingerprint or role: there is no sound without encryption.
     NoFingerprint,
     /// An offer without a user fragment and password for ICE.
     NoIceCredentials,
@@ -210,7 +210,7 @@ impl Refused {
             Self::NoAudio => "The offer has no audio.",
             Self::NoCommonCodec => "The offer has none of the codecs that this gateway may speak.",
             Self::NoFingerprint => {
-                "The offer has no DTLS fingerprint; there is no call without encryption."
+                "The offer has no usable DTLS fingerprint and setup; there is no call without encryption."
             }
             Self::NoIceCredentials => "The offer has no ice-ufrag and ice-pwd.",
             Self::Busy => "The gateway has no room for another call at this moment.",

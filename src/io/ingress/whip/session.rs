@@ -139,6 +139,8 @@ impl Shared {
             credentials: new_credentials(),
             candidates: self.candidates.to_vec(),
             session_id: rand::random::<u64>() & SESSION_ID_MASK,
+            ssrc: rand::random(),
+            cname: self.cname.clone(),
         };
         let answer = description::answer(&ours, &offer).map_err(|reason| {
             tracing::debug!(%reason, "an offer cannot be answered");
@@ -175,10 +177,10 @@ impl Shared {
             has_channels: answer.has_channels,
             credentials: ours.credentials,
             identity: self.identity.clone(),
-            cname: self.cname.clone(),
+            cname: ours.cname,
             opus_complexity: self.config.opus_complexity,
             beginning: Beginning {
-                ssrc: rand::random(),
+                ssrc: ours.ssrc,
                 sequence: rand::random(),
                 timestamp: rand::random(),
                 seed: rand::random(),
