@@ -20,8 +20,9 @@ use crate::io::journal::Journal;
 use crate::io::journal::Line;
 
 /// What the peer is told, and how far.
-#[derive(Default)]
 pub(super) struct Events {
+    /// Whether channels were agreed on, so that one is sure to be opened.
+    is_reader_expected: bool,
     journal: Option<Journal>,
     readers: Vec<Reader>,
 }
@@ -37,6 +38,15 @@ struct Reader {
 }
 
 impl Events {
+    /// Nothing to tell yet; `is_reader_expected` if the peer may open channels.
+    pub(super) const fn new(is_reader_expected: bool) -> Self {
+        Self {
+            is_reader_expected,
+            journal: None,
+            readers: Vec::new(),
+        }
+    }
+
     /// The call has begun.
     pub(super) fn follow(&mut self, journal: Journal) {
         self.journal = Some(journal);
@@ -91,9 +101,14 @@ impl Events {
         }
     }
 
+    /// Whether the peer has yet to open its first channel.
+    pub(super) fn are_awaited(&self) -> bool {
+        self.is_reader_expected && self.readers.is_empty()
+    }
+
     /// Whether every channel has been told the end.
     pub(super) fn are_told(&self) -> bool {
-        self.readers.iter().all(|reader| reader.has_last)
+        !self.are_awaited() && self.readers.iter().all(|reader| reader.has_last)
     }
 }
 

@@ -52,6 +52,9 @@ use crate::io::metrics::Object;
 const READ_BOUND: usize = 16;
 /// How long the end of a call is waited for, to be told to the peer: the journal writes it within microseconds.
 const LAST_WORD_WITHIN: Duration = Duration::from_millis(250);
+/// The same where the peer has not opened its channel yet, as in a call that is over as soon as it has begun: some wait for
+/// us to begin, and then there are a few round trips.
+const CHANNEL_WITHIN: Duration = Duration::from_secs(1);
 /// How long a peer has to fetch a lost last word before the connection is closed over it.
 const LINGER: Duration = Duration::from_millis(60);
 
@@ -62,6 +65,8 @@ pub(super) struct Parts {
     pub(super) entry: Entry,
     pub(super) id: LegId,
     pub(super) peer: Peer,
+    /// Whether the peer may open data channels.
+    pub(super) has_channels: bool,
     pub(super) datagrams: ring::Receiver<Arrival>,
     pub(super) orders: mpsc::Receiver<Order>,
     pub(super) admission: Box<dyn Admission>,
@@ -113,7 +118,7 @@ pub(super) async fn run(parts: Parts) {
         datagrams: parts.datagrams,
         orders: parts.orders,
         stage: Stage::Connecting(parts.admission, parts.info),
-        events: Events::default(),
+        events: Events::new(parts.has_channels),
         tally: Tally::new(now()),
         ignored: peer::Ignored::default(),
     };
@@ -158,8 +163,9 @@ impl Leg {
             return ending;
         }
         let now = now();
-        self.events.tell(&mut self.peer, now);
         let ending = self.follow(now);
+        // What has just been opened is told at once.
+        self.events.tell(&mut self.peer, now);
         self.send_due(now);
         ending
     }
@@ -254,7 +260,12 @@ impl Leg {
             Some(LegOutput::Mark(_) | LegOutput::Answer | LegOutput::Transfer(_)) => {}
             Some(LegOutput::HangUp(reason)) => {
                 debug!(reason = reason.label(), "the call is over");
-                self.stage = Stage::Leaving(now() + LAST_WORD_WITHIN);
+                let patience = if self.events.are_awaited() {
+                    CHANNEL_WITHIN
+                } else {
+                    LAST_WORD_WITHIN
+                };
+                self.stage = Stage::Leaving(now() + patience);
             }
             None => return Some(Ending::Gone),
         }

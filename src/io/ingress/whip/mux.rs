@@ -34,6 +34,8 @@ use crate::io::ingress::udp;
 const RECEIVE_BUFFER_BYTES: usize = 4 * 1_024 * 1_024;
 /// Datagrams that may wait for one leg: a second of sound.
 const WAITING: usize = 64;
+/// Names that a leg has at once: that of its ICE session, and that from before a restart (RFC 8445 §9).
+const NAMES: usize = 2;
 /// Datagrams taken from one socket before the next one's turn.
 const READ_BOUND: usize = 64;
 /// The largest datagram that is looked at: DTLS keeps below the MTU, and sound far below.
@@ -122,7 +124,7 @@ impl Mux {
         receiver
     }
 
-    /// From now on, checks for this name are for the leg, too.
+    /// From now on, checks for this name are for the leg, too, and those for the one before the last no longer.
     pub(super) fn name(&self, leg: LegId, name: &str) {
         self.order(Order::Name(leg, name.to_owned()));
     }
@@ -241,6 +243,9 @@ impl Reader {
             }
             Order::Name(leg, name) => {
                 if let Some(known) = self.legs.get_mut(&leg) {
+                    if known.names.len() == NAMES {
+                        self.by_name.remove(&known.names.remove(0));
+                    }
                     self.by_name.insert(name.clone(), leg);
                     known.names.push(name);
                 }

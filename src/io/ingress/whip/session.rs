@@ -191,6 +191,7 @@ impl Shared {
             entry: self.sessions.add(&id, session),
             id: leg,
             peer: Peer::new(terms, tokio::time::Instant::now().into_std()),
+            has_channels: answer.has_channels,
             datagrams,
             orders: received,
             admission,
