@@ -441,7 +441,7 @@ mod tests {
             include_str!("../scenarios/twilio-200.toml"),
             include_str!("../scenarios/sip-200.toml"),
             include_str!("../scenarios/sip-churn.toml"),
-            include_str!("../scenarios/whip-200.toml"),
+            include_str!("../scenarios/whip-100.toml"),
             include_str!("../scenarios/whip-churn.toml"),
         ] {
             assert!(matches!(Scenario::parse(load), Ok(Scenario::Load(_))));

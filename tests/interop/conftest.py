@@ -13,6 +13,8 @@ import pytest
 
 BIN = pathlib.Path(os.environ["INTEROP_BIN"])
 OUT = pathlib.Path(os.environ["INTEROP_OUT"])
+# The number of this process among those that share the tests, a file each (pytest-xdist).
+WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 START_TIMEOUT = 30
 """Seconds until a port must answer. Loading the recogniser's model takes about one on an idle machine."""
 STOP_TIMEOUT = 5

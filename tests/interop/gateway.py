@@ -9,9 +9,11 @@ import urllib.error
 import urllib.request
 import uuid
 
+from conftest import WORKER
+
 PATIENCE = 10
 """Seconds for which a test waits for something to become true."""
-RTP_PORTS = itertools.count(20000, 800)
+RTP_PORTS = itertools.count(20000 + 4000 * WORKER, 800)
 """Each gateway's own, below the kernel's ephemeral range."""
 
 LOG = "info,rsipstack=warn,tandem=debug"

@@ -67,6 +67,6 @@ install_webrtc
 status=0
 INTEROP_BIN=$bin INTEROP_OUT=$out PYTHONPYCACHEPREFIX=$out/pycache \
   timeout --signal=INT --kill-after=20 900 \
-  "$venv/bin/python" -m pytest -q -rfEs -p no:cacheprovider --durations=5 --durations-min=2 "$@" "$here" || status=$?
+  "$venv/bin/python" -m pytest -n "${INTEROP_WORKERS:-3}" --dist loadfile -q -rfEs -p no:cacheprovider --durations=5 --durations-min=2 "$@" "$here" || status=$?
 if [ "$status" = 124 ]; then echo "interop: not done within 900 s" >&2; fi
 exit "$status"
