@@ -250,6 +250,40 @@ mod tests {
     }
 
     #[test]
+    fn opus_repeats_its_silence_and_speaks_after_it_as_before() {
+        let speech = voice_at_16_khz(2.0);
+        let whole = [&speech[..], &[0; 5 * 16_000], &speech[..]].concat();
+        let payloads = encoded(Codec::Opus, &whole);
+        // From 2.5 s to 7 s.
+        assert!(
+            payloads[130..350]
+                .iter()
+                .all(|payload| *payload == payloads[130])
+        );
+        let heard = decoded(Codec::Opus, &payloads, |_| false);
+        let silence = &heard[3 * 16_000..7 * 16_000];
+        assert!(
+            silence.iter().all(|sample| sample.abs() < 30),
+            "silence is silent"
+        );
+        let (before, after) = (&heard[..2 * 16_000], &heard[7 * 16_000..9 * 16_000]);
+        let energy = |samples: &[i16]| samples.iter().map(|s| f64::from(*s).powi(2)).sum::<f64>();
+        let difference: f64 = before
+            .iter()
+            .zip(after)
+            .map(|(before, after)| (f64::from(*before) - f64::from(*after)).powi(2))
+            .sum();
+        // The same words coded twice are never the same samples: a state that did not fit would leave nothing alike.
+        assert!(
+            difference < energy(before) / 4.0,
+            "{difference} of {}",
+            energy(before)
+        );
+        let loudest = |samples: &[i16]| samples.iter().map(|s| s.unsigned_abs()).max();
+        assert!(loudest(&after[..1_600]) <= loudest(&before[..1_600]).map(|it| 2 * it + 200));
+    }
+
+    #[test]
     fn opus_holds_its_bit_rate_and_its_bound() {
         let speech = encoded(Codec::Opus, &voice_at_16_khz(10.0));
         let bits = speech.iter().map(Vec::len).sum::<usize>() * 8 / 10;

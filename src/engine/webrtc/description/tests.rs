@@ -120,8 +120,15 @@ fn every_kind_of_offer_gets_its_codec_its_keys_and_its_channels() {
             description,
             agreement,
             has_channels,
+            theirs,
         } = answer(&ours(), &offer).unwrap_or_else(|error| panic!("{name}: {error:?}"));
         check(&offer, &description);
+        let is_offered = |name: &str, value: &str| {
+            let attributes = offer.media.iter().flat_map(|media| &media.attributes);
+            let mut attributes = attributes.chain(&offer.attributes);
+            attributes.any(|each| each.name == name && each.value.as_deref() == Some(value))
+        };
+        assert!(is_offered("ice-ufrag", &theirs.ufrag) && is_offered("ice-pwd", &theirs.pwd));
         let Agreement {
             codec,
             payload_type,
