@@ -386,31 +386,16 @@ impl Channel {
 pub(crate) async fn hear_each_other(
     caller: &mut Caller,
     side: &mut CallSide,
-    tones: (f64, f64),
-    foreign: Option<f64>,
-) {
-    talk(caller, side, tones, foreign, |leg, page| leg && page).await;
-}
-
-/// Asserts that the leg hears the caller's tone, whatever the caller hears.
-pub(crate) async fn is_heard(caller: &mut Caller, side: &mut CallSide, tones: (f64, f64)) {
-    talk(caller, side, tones, None, |leg, _| leg).await;
-}
-
-/// They talk until, of the leg and the page, so many have heard the other's tone.
-async fn talk(
-    caller: &mut Caller,
-    side: &mut CallSide,
     (up, down): (f64, f64),
     foreign: Option<f64>,
-    is_enough: fn(bool, bool) -> bool,
 ) {
     let rate = caller.codec.sample_rate();
     assert_eq!(side.rate(), rate, "{:?}", caller.codec);
     let (hz, frame) = (rate.hz(), rate.hz() as usize / 50);
     let (mut leg, mut page) = (Ear::new(hz, up), Ear::new(hz, down));
     // What was said before.
-    (caller.heard(), side.waiting());
+    caller.heard();
+    side.waiting();
     let mut ticks = interval(Duration::from_millis(20));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let since = Instant::now();
@@ -425,7 +410,7 @@ async fn talk(
             }
         }
         page.hear(&caller.heard(), foreign);
-        if is_enough(leg.has_heard, page.has_heard) {
+        if leg.has_heard && page.has_heard {
             return;
         }
         assert!(

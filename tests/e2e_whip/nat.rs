@@ -58,11 +58,11 @@ async fn relay(
                 caller = Some(source);
                 let _ = outer.send_to(&from_caller[..length], gateway).await;
             },
-            received = outer.recv_from(&mut from_gateway) => if let Ok((length, _)) = received {
-                if let Some(caller) = caller {
+            received = outer.recv_from(&mut from_gateway) => {
+                if let (Ok((length, _)), Some(caller)) = (received, caller) {
                     let _ = inner.send_to(&from_gateway[..length], caller).await;
                 }
-            },
+            }
         }
     }
 }
