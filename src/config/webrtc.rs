@@ -53,7 +53,8 @@ pub struct Webrtc {
 impl Webrtc {
     /// Whether anybody can call at all.
     pub fn is_callable(&self) -> bool {
-        !self.listen.is_empty() && !(self.require_token && self.tokens.is_empty())
+        let is_anybody_let_in = !self.require_token || !self.tokens.is_empty();
+        is_anybody_let_in && !self.listen.is_empty()
     }
 
     /// The codecs that browsers offer, by their words in the configuration.

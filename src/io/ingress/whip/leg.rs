@@ -148,7 +148,7 @@ impl Leg {
             // 1. Signalling is rare, and final for the most part.
             Some(order) = self.orders.recv() => self.obey(order),
             // 2. The agent's voice: its frames are due now.
-            output = next_output(&mut self.stage) => self.on_output(output),
+            output = next_output(&mut self.stage) => self.on_output(output.as_ref()),
             // 3. The caller's voice, which waits in a ring.
             Some(arrival) = self.datagrams.recv() => {
                 self.receive(&arrival);
@@ -215,7 +215,7 @@ impl Leg {
                 Event::Learned(path) => self.shared.mux.learn(self.id, path),
                 Event::Forgotten(path) => self.shared.mux.forget(self.id, path),
                 Event::Connected => self.begin_call(),
-                Event::Heard(heard) => self.hear(heard),
+                Event::Heard(heard) => self.hear(&heard),
                 Event::Opened(channel) => self.events.open(channel),
                 Event::Ended(end) => return Some(Ending::Peer(end)),
             }
@@ -237,24 +237,24 @@ impl Leg {
         };
     }
 
-    fn hear(&mut self, heard: Heard) {
+    fn hear(&mut self, heard: &Heard) {
         match heard {
             Heard::Audio(frame) => {
                 if let Stage::Talking(port) = &mut self.stage
-                    && !port.push_audio(frame)
+                    && !port.push_audio(*frame)
                 {
                     metrics::audio_dropped(Direction::Uplink, frame.duration());
                 }
             }
-            Heard::Digit(digit) => self.tell(LegInput::Digit(digit, DigitSource::Rtp)),
+            Heard::Digit(digit) => self.tell(LegInput::Digit(*digit, DigitSource::Rtp)),
             // A new track may follow, and checks tell whether the peer is there.
             Heard::PeerLeft | Heard::PeerAbsent(_) => {}
         }
     }
 
-    fn on_output(&mut self, output: Option<LegOutput>) -> Option<Ending> {
+    fn on_output(&mut self, output: Option<&LegOutput>) -> Option<Ending> {
         match output {
-            Some(LegOutput::Audio(frame)) => self.peer.send(&frame),
+            Some(LegOutput::Audio(frame)) => self.peer.send(frame),
             Some(LegOutput::Clear) => self.peer.cut(),
             // Nothing is buffered beyond us, nothing rings, and a browser cannot be sent elsewhere.
             Some(LegOutput::Mark(_) | LegOutput::Answer | LegOutput::Transfer(_)) => {}
