@@ -1,6 +1,6 @@
 //! The answer to a browser's offer: that of a telephone, with the lines of ICE, bundling and a data channel around it.
 //!
-//! [`sdp::answer`](crate::engine::sdp::answer) decides about codecs, keys and directions. It believes that an offer says
+//! [`sdp::answer`] decides about codecs, keys and directions. It believes that an offer says
 //! where its writer is; a browser's does not, for its checks will, so the offer is first made to name a place.
 
 use std::net::IpAddr;
