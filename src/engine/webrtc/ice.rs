@@ -115,7 +115,7 @@ pub enum Unanswered {
 /// A lite agent.
 pub struct Ice {
     credentials: Credentials,
-    /// Those from before a restart, until the peer uses the new ones (RFC 8445 §9).
+    /// Those from before a restart, until the peer nominates with the new ones (RFC 8445 §9).
     former: Option<Credentials>,
     known: Vec<Path>,
     selected: Option<Path>,
@@ -144,9 +144,11 @@ impl Ice {
         &self.credentials
     }
 
-    /// Other credentials from now on; those of before are good until the peer nominates with the new ones.
+    /// Other credentials from now on; those that the peer last nominated with are good until it nominates with the new ones,
+    /// through however many restarts.
     pub fn restart(&mut self, credentials: Credentials) {
-        self.former = Some(std::mem::replace(&mut self.credentials, credentials));
+        let before = std::mem::replace(&mut self.credentials, credentials);
+        self.former.get_or_insert(before);
     }
 
     /// Takes a check.

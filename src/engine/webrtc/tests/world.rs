@@ -66,6 +66,8 @@ pub(super) const PEAK: i16 = 8_000;
 const KEYS: [(u32, u8); 2] = [(48_000, 110), (8_000, 126)];
 /// The client's first source.
 const SSRC: u32 = 0x1122_3344;
+/// Ours: the client drops one that the answer does not name.
+const OUR_SOURCE: u32 = 0xaaaa_aaaa;
 
 /// What a client is like.
 #[derive(Clone)]
@@ -244,7 +246,7 @@ impl World {
             credentials: credentials(1),
             candidates: vec![gateway_at()],
             session_id: 7,
-            ssrc: 1_234,
+            ssrc: OUR_SOURCE,
             cname: "tandem".to_owned(),
         };
         let answer = answer(&ours, &offer);
@@ -257,7 +259,7 @@ impl World {
                 cname: "tandem".to_owned(),
                 opus_complexity: 5,
                 beginning: Beginning {
-                    ssrc: 0xaaaa_aaaa,
+                    ssrc: OUR_SOURCE,
                     sequence: 65_530,
                     timestamp: u32::MAX - 500,
                     seed: 3,

@@ -34,8 +34,9 @@ use crate::io::ingress::udp;
 const RECEIVE_BUFFER_BYTES: usize = 4 * 1_024 * 1_024;
 /// Datagrams that may wait for one leg: a second of sound.
 const WAITING: usize = 64;
-/// Names that a leg has at once: that of its ICE session, and that from before a restart (RFC 8445 §9).
-const NAMES: usize = 2;
+/// Names that a leg has at once: that of its ICE session, that from before a restart (RFC 8445 §9), and those of restarts of
+/// which the client has made nothing.
+const NAMES: usize = 8;
 /// Datagrams taken from one socket before the next one's turn.
 const READ_BOUND: usize = 64;
 /// The largest datagram that is looked at: DTLS keeps below the MTU, and sound far below.
