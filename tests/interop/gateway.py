@@ -13,8 +13,8 @@ from conftest import WORKER
 
 PATIENCE = 10
 """Seconds for which a test waits for something to become true."""
-RTP_PORTS = itertools.count(20000 + 4000 * WORKER, 800)
-"""Each gateway's own, below the kernel's ephemeral range."""
+RTP_PORTS = itertools.cycle(range(20000 + 4000 * WORKER, 24000 + 4000 * WORKER, 800))
+"""Each gateway's own, of those that live at one time, below the kernel's ephemeral range. Three workers fit."""
 
 LOG = "info,rsipstack=warn,tandem=debug"
 """What goes into a gateway's log."""

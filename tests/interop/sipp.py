@@ -9,9 +9,10 @@ import itertools
 import re
 
 from conftest import OUT
+from conftest import WORKER
 from gateway import free_ports
 
-MEDIA_PORTS = itertools.count(12000, 8)
+MEDIA_PORTS = itertools.count(12000 + 1000 * WORKER, 8)
 """Each sipp's own, for it wants several in a row: below those of the gateways and below the kernel's ephemeral range, where
 another program might take one between a look and its use."""
 

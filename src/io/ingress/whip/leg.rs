@@ -282,6 +282,7 @@ impl Leg {
         self.peer.tick(now);
         let peer = &self.peer;
         self.tally.tick(|| peer.statistics(), now);
+        self.count_ignored();
         None
     }
 
@@ -295,6 +296,12 @@ impl Leg {
         {
             *until = (*until).min(now + LINGER);
         }
+    }
+
+    /// Tells what the connection has ignored since this was last told.
+    fn count_ignored(&mut self) {
+        let now = self.peer.ignored();
+        ignored::count_peer(now, std::mem::replace(&mut self.ignored, now));
     }
 
     fn tell(&mut self, input: LegInput) {
@@ -320,7 +327,7 @@ impl Leg {
             Ending::Peer(End::Closed) | Ending::Left | Ending::Gone => LegEnd::HungUp,
         }));
         self.tally.end(self.peer.statistics());
-        ignored::count_peer(self.peer.ignored(), self.ignored);
+        self.count_ignored();
         self.peer.close(now);
         self.send_due(now);
         self.shared.mux.leave(self.id);

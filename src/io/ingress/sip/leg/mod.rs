@@ -277,9 +277,7 @@ impl Leg {
             }
             DialogState::Notify(_, request, handle) => {
                 respond(&handle, StatusCode::OK, Vec::new()).await;
-                if let Some(outcome) = self.requests.on_notify(&request) {
-                    return self.on_outcome(outcome);
-                }
+                self.requests.on_notify(&request);
             }
             DialogState::Options(_, _, handle) => {
                 let allow = field("Allow", message::ALLOW);
@@ -474,7 +472,6 @@ impl Leg {
     fn on_outcome(&mut self, outcome: Outcome) -> Option<Ending> {
         match outcome {
             Outcome::Refreshed(answer) => self.on_refreshed(answer),
-            Outcome::TransferAccepted => None,
             Outcome::Transferred(result) => {
                 self.requests.transfer_ended();
                 measure::transfer(result.is_ok());

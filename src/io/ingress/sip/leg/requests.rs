@@ -32,8 +32,6 @@ pub(super) enum Outcome {
     Refreshed(Option<Refreshed>),
     /// A transfer was carried out, or not.
     Transferred(Result<(), String>),
-    /// REFER itself was accepted; NOTIFY tells the rest.
-    TransferAccepted,
 }
 
 /// The answer to a refresh.
@@ -120,20 +118,33 @@ impl Requests {
             let answer = dialog
                 .refer(format!("<{target}>"), Some(headers), None)
                 .await;
-            let outcome = match answer {
-                Ok(Some(answer)) if answer.status_code.code() / 100 == 2 => {
-                    Outcome::TransferAccepted
-                }
-                Ok(Some(answer)) => Outcome::Transferred(Err(answer.status_code.to_string())),
-                Ok(None) => Outcome::Transferred(Err("REFER was not answered".to_owned())),
-                Err(error) => Outcome::Transferred(Err(error.to_string())),
+            let failure = match answer {
+                // NOTIFY tells the rest.
+                Ok(Some(answer)) if answer.status_code.code() / 100 == 2 => return,
+                Ok(Some(answer)) => answer.status_code.to_string(),
+                Ok(None) => "REFER was not answered".to_owned(),
+                Err(error) => error.to_string(),
             };
-            let _ = outcomes.send(outcome).await;
+            let _ = outcomes.send(Outcome::Transferred(Err(failure))).await;
         });
     }
 
-    /// Reads a NOTIFY; how the transfer went, if it tells.
-    pub(super) fn on_notify(&mut self, notify: &Request) -> Option<Outcome> {
+    /// Reads a NOTIFY that has been answered. If it tells how the transfer went, that is an outcome, a moment later: our BYE
+    /// belongs to another transaction and would overtake the answer that the stack is still sending.
+    pub(super) fn on_notify(&mut self, notify: &Request) {
+        const ANSWER_TAKES: Duration = Duration::from_millis(100);
+        let Some(result) = self.fate(notify) else {
+            return;
+        };
+        let outcomes = self.outcomes.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(ANSWER_TAKES).await;
+            let _ = outcomes.send(Outcome::Transferred(result)).await;
+        });
+    }
+
+    /// How the transfer went, if a NOTIFY tells.
+    fn fate(&mut self, notify: &Request) -> Option<Result<(), String>> {
         self.transfer_until?;
         let event = message::value(notify, "Event").unwrap_or_default();
         if !event.to_ascii_lowercase().starts_with("refer") {
@@ -149,7 +160,7 @@ impl Requests {
             _ => return None,
         };
         self.transfer_until = None;
-        Some(Outcome::Transferred(result))
+        Some(result)
     }
 
     /// Whether a transfer that nobody speaks of any more has failed.
