@@ -15,10 +15,9 @@ use tandem::engine::call::event::Audio;
 use tandem::engine::call::event::BackendEvent;
 use tandem::engine::call::event::Event;
 use tandem::engine::call::event::StreamId;
-use tandem::engine::call::event::TurnInput;
-use tandem::engine::call::settings::BargeInMode;
 use tandem::engine::call::settings::CallSettings;
 use tandem::engine::call::settings::LegTraits;
+use tandem::engine::call::settings::NoInput;
 use tandem::engine::media::codec::AudioFormat;
 use tandem::engine::media::codec::Encoding;
 use tandem::engine::media::codec::g711;
@@ -127,28 +126,24 @@ struct Talking {
 impl Talking {
     fn new(uplink: AudioFormat, downlink: AudioFormat) -> Self {
         let now = Instant::now();
+        let leg = LegTraits {
+            rate: SampleRate::HZ_8000,
+            lead: Duration::ZERO,
+            confirms_playout: false,
+            continuous: false,
+            rings: None,
+            transfers: false,
+        };
         let settings = CallSettings {
-            leg: LegTraits {
-                rate: SampleRate::HZ_8000,
-                lead: Duration::ZERO,
-                confirms_playout: false,
-                continuous: false,
-                rings: None,
-                transfers: false,
-            },
             uplink,
-            chunk: Duration::from_millis(100),
             downlink,
-            greeting: Some(TurnInput::Event("WELCOME".to_owned())),
-            barge_in: BargeInMode::Words,
-            no_input_timeout: Duration::from_secs(60),
-            no_input_limit: 100,
-            stream_ceiling: Duration::from_secs(55),
-            interdigit_timeout: Duration::from_secs(3),
-            max_digits: 20,
+            no_input: NoInput {
+                timeout: Duration::from_secs(60),
+                limit: 100,
+                ..NoInput::default()
+            },
             call_duration: Duration::from_secs(1_000_000),
-            hand_off_to: None,
-            transfer_failed_event: "TRANSFER_FAILED".into(),
+            ..CallSettings::new(leg)
         };
         Self {
             call: Call::new(settings, now),

@@ -30,8 +30,6 @@ use tandem::engine::call::event::BackendEvent;
 use tandem::engine::call::event::Event;
 use tandem::engine::call::event::Message;
 use tandem::engine::call::event::StreamId;
-use tandem::engine::call::event::TurnInput;
-use tandem::engine::call::settings::BargeInMode;
 use tandem::engine::call::settings::CallSettings;
 use tandem::engine::call::settings::LegTraits;
 use tandem::engine::media::codec::AudioFormat;
@@ -385,6 +383,8 @@ impl Counted {
                 | Action::Clear
                 | Action::Answer
                 | Action::Transfer(_)
+                | Action::Fetch(..)
+                | Action::RunTool(_)
                 | Action::Open(_)
                 | Action::SendRest(..)
                 | Action::HalfClose(_)
@@ -449,27 +449,17 @@ fn noise(seed: u32) -> [i16; 160] {
 }
 
 fn settings(uplink: AudioFormat, downlink: AudioFormat) -> CallSettings {
+    let leg = LegTraits {
+        rate: SampleRate::HZ_8000,
+        lead: Duration::from_millis(100),
+        confirms_playout: true,
+        continuous: false,
+        rings: None,
+        transfers: false,
+    };
     CallSettings {
-        leg: LegTraits {
-            rate: SampleRate::HZ_8000,
-            lead: Duration::from_millis(100),
-            confirms_playout: true,
-            continuous: false,
-            rings: None,
-            transfers: false,
-        },
         uplink,
-        chunk: Duration::from_millis(100),
         downlink,
-        greeting: Some(TurnInput::Event("WELCOME".to_owned())),
-        barge_in: BargeInMode::Words,
-        no_input_timeout: Duration::from_secs(5),
-        no_input_limit: 3,
-        stream_ceiling: Duration::from_secs(55),
-        interdigit_timeout: Duration::from_secs(3),
-        max_digits: 20,
-        call_duration: Duration::from_secs(7_200),
-        hand_off_to: None,
-        transfer_failed_event: "TRANSFER_FAILED".into(),
+        ..CallSettings::new(leg)
     }
 }

@@ -481,7 +481,12 @@ impl Call {
 
     fn open(&mut self, stream: u32, input: TurnInput) -> TurnStream {
         let stream = StreamId(stream);
-        let turn = OpenTurn { stream, input };
+        let turn = OpenTurn {
+            stream,
+            input,
+            parameters: BTreeMap::new(),
+            model: None,
+        };
         self.session.open(turn, self.sender.clone())
     }
 

@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use crate::config;
 use crate::engine::call::event::TurnInput;
+use crate::engine::call::settings::BargeIn;
 use crate::engine::call::settings::BargeInMode;
 use crate::engine::call::settings::CallSettings;
+use crate::engine::call::settings::NoInput;
 use crate::engine::media::codec::AudioFormat;
 use crate::engine::media::codec::Encoding;
 use crate::engine::media::frame::SampleRate;
@@ -72,19 +74,26 @@ impl ConfiguredAgent {
             chunk: self.audio.chunk,
             downlink: self.downlink(leg.traits.rate),
             greeting: self.greeting.clone(),
-            barge_in: match self.turn.barge_in {
-                config::BargeIn::Words => BargeInMode::Words,
-                config::BargeIn::Voice => BargeInMode::Voice,
-                config::BargeIn::Off => BargeInMode::Off,
+            barge_in: BargeIn {
+                mode: match self.turn.barge_in {
+                    config::BargeIn::Words => BargeInMode::Words,
+                    config::BargeIn::Voice => BargeInMode::Voice,
+                    config::BargeIn::Off => BargeInMode::Off,
+                },
+                ..BargeIn::default()
             },
-            no_input_timeout: self.turn.no_input_timeout,
-            no_input_limit: self.turn.no_input_limit,
+            no_input: NoInput {
+                timeout: self.turn.no_input_timeout,
+                limit: self.turn.no_input_limit,
+                ..NoInput::default()
+            },
             stream_ceiling: self.turn.stream_ceiling,
             interdigit_timeout: self.turn.interdigit_timeout,
             max_digits: self.turn.max_digits,
             call_duration,
             hand_off_to,
             transfer_failed_event: self.turn.transfer_failed_event.clone(),
+            ..CallSettings::new(leg.traits)
         }
     }
 }

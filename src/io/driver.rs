@@ -181,6 +181,7 @@ impl Driver {
                 Action::Transfer(transfer) => {
                     send(&mut self.leg, LegOutput::Transfer(Box::new(transfer)));
                 }
+                Action::Fetch(..) | Action::RunTool(_) => {}
                 Action::Tell(notice) => {
                     if let Notice::Transfer { to: Some(to), .. } = &notice {
                         self.transfer_to = Some(to.clone());

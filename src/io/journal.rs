@@ -68,7 +68,11 @@ impl Entry {
         let what = match &self.what {
             What::Milestone(_) => return Some(json(self)),
             What::Notice(notice) => match notice {
-                Notice::Unsupported { .. } => return None,
+                Notice::Unsupported { .. }
+                | Notice::CommandRefused { .. }
+                | Notice::ClipFailed { .. }
+                | Notice::Tool { .. }
+                | Notice::Transcripts { .. } => return None,
                 Notice::ConversationSuccess { .. } => Notice::ConversationSuccess {
                     metadata: serde_json::Value::Null,
                 },
@@ -89,6 +93,10 @@ impl Entry {
                 | Notice::AgentText { .. }
                 | Notice::Playback { .. }
                 | Notice::BargeIn { .. }
+                | Notice::Ducked
+                | Notice::Restored
+                | Notice::Hold
+                | Notice::Fallback
                 | Notice::Dtmf { .. }
                 | Notice::TurnLatency { .. }
                 | Notice::Payload { .. } => return Some(json(self)),
@@ -179,7 +187,21 @@ fn log(notice: &Notice) {
         Notice::Unsupported { message } => {
             tracing::warn!(message, "the agent asked for something unsupported");
         }
+        Notice::CommandRefused { reason } => {
+            tracing::warn!(
+                reason,
+                "the agent sent a command that cannot be carried out"
+            );
+        }
+        Notice::ClipFailed { uri, reason } => {
+            tracing::warn!(uri, reason, "a clip could not be played");
+        }
+        Notice::Tool { tool, error } => tracing::info!(tool, error, "the agent wants a tool run"),
+        Notice::Fallback => tracing::warn!("the agent cannot be reached; falling back"),
+        Notice::Hold => tracing::info!("the agent is slow; the caller hears the hold prompt"),
         Notice::BargeIn { heard_ms } => tracing::debug!(heard_ms, "barge-in"),
+        Notice::Ducked => tracing::debug!("the prompt is ducked"),
+        Notice::Restored => tracing::debug!("the prompt is restored"),
         Notice::TurnLatency { latency_ms } => tracing::debug!(latency_ms, "the agent answers"),
         Notice::TurnStarted { input } => tracing::debug!(input = input.label(), "a turn begins"),
         Notice::Playback {
@@ -196,6 +218,7 @@ fn log(notice: &Notice) {
         | Notice::AgentText { .. }
         | Notice::Dtmf { .. }
         | Notice::Payload { .. }
+        | Notice::Transcripts { .. }
         | Notice::ConversationSuccess { .. } => {}
     }
 }

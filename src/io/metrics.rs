@@ -196,7 +196,7 @@ pub fn describe<'a>(agents: impl Iterator<Item = &'a str>, call_limit: usize) {
             counter!(TURNS, "input" => input.label(), "result" => result.label()).increment(0);
         }
     }
-    for outcome in ["cut", "refused"] {
+    for outcome in ["cut", "refused", "restored", "echo"] {
         counter!(BARGE_INS, "outcome" => outcome).increment(0);
     }
     for outcome in SegmentOutcome::ALL {
@@ -294,6 +294,8 @@ pub fn record(measure: &Measure) {
             histogram!(BARGE_IN).record(decided.elapsed().as_secs_f64());
         }
         Measure::BargeInRefused => counter!(BARGE_INS, "outcome" => "refused").increment(1),
+        Measure::BargeInRestored => counter!(BARGE_INS, "outcome" => "restored").increment(1),
+        Measure::BargeInEcho => counter!(BARGE_INS, "outcome" => "echo").increment(1),
         Measure::Unheard(duration) => UNHEARD_SECONDS.add(*duration),
         Measure::TickLateness(lateness) => tick_lateness().record(lateness.as_secs_f64()),
         Measure::Digit(source) => counter!(DIGITS, "source" => source.label()).increment(1),

@@ -71,6 +71,7 @@ fn tell(message: &Message, partial: bool, plan: &mut Plan) {
                 metadata: metadata.clone(),
             });
         }
+        Message::ToolCall(_) => plan.unsupported("tool_call"),
         Message::Unsupported(name) => plan.unsupported(name),
     }
 }

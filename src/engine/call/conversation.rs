@@ -1,5 +1,6 @@
 //! The decisions that join the concerns: when to listen, when to half-close, when to cut, when to end.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::engine::call::Call;
@@ -57,7 +58,12 @@ impl Call {
             self.timers.set(Timer::Answer, self.now + ANSWER_TIMEOUT);
         }
         self.turn = Some(turn);
-        self.act(Action::Open(OpenTurn { stream, input }));
+        self.act(Action::Open(OpenTurn {
+            stream,
+            input,
+            parameters: BTreeMap::new(),
+            model: None,
+        }));
     }
 
     /// Opens a stream for the caller's voice.
@@ -68,7 +74,7 @@ impl Call {
             self.measure(Measure::Unheard(opened.lost));
         }
         let prompt = self.playout.remaining(self.now);
-        let protected = match self.settings.barge_in {
+        let protected = match self.settings.barge_in.mode {
             BargeInMode::Off => prompt,
             BargeInMode::Words | BargeInMode::Voice => self.playout.uninterruptible(self.now),
         };
@@ -162,7 +168,7 @@ impl Call {
             turn.words = true;
         }
         self.timers.stop(Timer::NoInput);
-        if self.settings.barge_in != BargeInMode::Off {
+        if self.settings.barge_in.mode != BargeInMode::Off {
             self.barge_in();
         }
     }
@@ -265,13 +271,13 @@ impl Call {
         self.no_input_timeout = answer
             .settings
             .no_speech_timeout
-            .unwrap_or(self.settings.no_input_timeout);
+            .unwrap_or(self.settings.no_input.timeout);
         self.no_input_turns = if result == TurnResult::NoInput {
             self.no_input_turns + 1
         } else {
             0
         };
-        if self.no_input_turns >= self.settings.no_input_limit {
+        if self.no_input_turns >= self.settings.no_input.limit {
             self.ending = self.ending.or(Some(EndReason::NoInput));
         }
         self.proceed();
@@ -381,7 +387,7 @@ impl Call {
 
     /// The caller's voice has changed; in the mode that goes by voice it may cut the prompt.
     pub(super) fn on_voice(&mut self) {
-        if self.settings.barge_in != BargeInMode::Voice {
+        if self.settings.barge_in.mode != BargeInMode::Voice {
             return;
         }
         if !self.uplink.is_voice_active() {

@@ -1,5 +1,6 @@
 //! All that can happen to a call ([`Event`]) and all that a call can do ([`Action`]).
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -49,6 +50,10 @@ pub struct SegmentId(pub u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StreamId(pub u32);
 
+/// A clip that is being fetched, unique within its call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ClipId(pub u32);
+
 /// Why a leg is over, as seen by the leg.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LegEnd {
@@ -79,6 +84,13 @@ pub enum Event {
     LegEnded(LegEnd),
     /// The backend said something on a stream that the call opened.
     Backend(StreamId, BackendEvent),
+    /// A clip is here, as it was stored (a RIFF header included), or why it is not. Follows [`Action::Fetch`] within
+    /// seconds.
+    Fetched(ClipId, Result<Bytes, String>),
+    /// What came of a tool. Follows [`Action::RunTool`] within seconds.
+    ToolEnded(ToolResult),
+    /// An operator wants the caller transferred.
+    Transfer(Transfer),
     /// An operator, or a drain that ran out of time, ends the call.
     Stop(EndReason),
 }
@@ -142,13 +154,15 @@ pub enum FaultKind {
     Unavailable,
     /// The token expired or the clock is wrong.
     Unauthenticated,
+    /// Nothing was sent: the endpoint has failed so often that it is left alone for a while.
+    CircuitOpen,
     /// Anything else.
     Other,
 }
 
 impl FaultKind {
     /// Every kind, so that each is a series from the start.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Cancelled,
         Self::InvalidArgument,
         Self::DeadlineExceeded,
@@ -161,10 +175,11 @@ impl FaultKind {
         Self::Internal,
         Self::Unavailable,
         Self::Unauthenticated,
+        Self::CircuitOpen,
         Self::Other,
     ];
 
-    /// The metric label: the gRPC code's name in lower case.
+    /// The metric label: the gRPC code's name in lower case, or our own.
     pub const fn label(self) -> &'static str {
         match self {
             Self::Cancelled => "cancelled",
@@ -179,6 +194,7 @@ impl FaultKind {
             Self::Internal => "internal",
             Self::Unavailable => "unavailable",
             Self::Unauthenticated => "unauthenticated",
+            Self::CircuitOpen => "circuit_open",
             Self::Other => "other",
         }
     }
@@ -264,6 +280,8 @@ pub enum Message {
     LiveAgentHandoff(Value),
     /// The call is to be transferred to this number (E.164).
     TransferCall(String),
+    /// A tool for us to run; the agent waits for what comes of it.
+    ToolCall(ToolCall),
     /// The agent is done: hang up once everything has been heard.
     EndInteraction,
     /// The conversation reached its goal; for analytics.
@@ -290,6 +308,28 @@ pub enum MixedContent {
     Uri(String),
 }
 
+/// A tool that the agent wants run on our side (facts §13).
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ToolCall {
+    /// The tool's resource name.
+    pub tool: String,
+    /// Which of its actions.
+    pub action: String,
+    /// What goes in.
+    pub parameters: Value,
+}
+
+/// What came of a tool.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ToolResult {
+    /// The tool, as in the call.
+    pub tool: String,
+    /// The action, as in the call.
+    pub action: String,
+    /// What came out, or why nothing did.
+    pub outcome: Result<Value, String>,
+}
+
 /// What the current page asks of the gateway (`QueryResult.advanced_settings`); `None` where it asks nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AgentSettings {
@@ -297,6 +337,12 @@ pub struct AgentSettings {
     pub no_speech_timeout: Option<Duration>,
     /// How digits are collected.
     pub dtmf: Option<DtmfSettings>,
+    /// The recogniser's model for the caller's language.
+    pub model: Option<String>,
+    /// Whether what is said may be kept in logs.
+    pub keeps_transcripts: Option<bool>,
+    /// What the agent asks for and this gateway cannot do, by field name.
+    pub unsupported: Vec<&'static str>,
 }
 
 /// How the current page collects digits (facts §5.1).
@@ -335,6 +381,10 @@ pub enum Action<'a> {
     Answer,
     /// Transfer the caller elsewhere; [`Event::TransferEnded`] says how it went.
     Transfer(Transfer),
+    /// Fetch a clip from an address (`https:`, `gs:`) or of a name (a file among the prompts); [`Event::Fetched`] brings it.
+    Fetch(ClipId, String),
+    /// Run a tool; [`Event::ToolEnded`] says what came of it.
+    RunTool(ToolCall),
     /// Something an operator, a log or a phone page wants to know.
     Tell(Notice),
     /// A number for the metrics.
@@ -359,6 +409,10 @@ pub struct OpenTurn {
     pub stream: StreamId,
     /// The caller's input.
     pub input: TurnInput,
+    /// Session parameters that this turn sets; `Null` removes one.
+    pub parameters: BTreeMap<&'static str, Value>,
+    /// The recogniser's model, if the agent's page asks for one.
+    pub model: Option<String>,
 }
 
 /// The caller's input of one turn.
@@ -384,6 +438,8 @@ pub enum TurnInput {
         /// The key that finished them.
         finish_digit: Option<Digit>,
     },
+    /// What came of a tool that the agent wanted run.
+    ToolResult(ToolResult),
 }
 
 /// `BargeInConfig`, measured in the stream's own audio from its first byte (facts §4).

@@ -120,7 +120,7 @@ impl Call {
             retry: None,
             heard_to: 0,
             voice_since: None,
-            no_input_timeout: settings.no_input_timeout,
+            no_input_timeout: settings.no_input.timeout,
             no_input_turns: 0,
             awaiting_audio: None,
             audio_began: false,
@@ -154,6 +154,7 @@ impl Call {
             Event::TransferEnded(outcome) => self.on_transfer_ended(outcome),
             Event::LegEnded(end) => self.end(self.leg_ended_as(end.into())),
             Event::Backend(stream, event) => self.on_backend(stream, event),
+            Event::Fetched(..) | Event::ToolEnded(_) | Event::Transfer(_) => {}
             Event::Stop(reason) => self.end(reason),
         }
     }

@@ -15,7 +15,7 @@ use crate::engine::call::event::FaultKind;
 pub enum Notice {
     /// A turn began.
     TurnStarted {
-        /// `speech`, `text`, `event`, `intent` or `dtmf`.
+        /// `speech`, `text`, `event`, `intent`, `dtmf` or `tool_result`.
         input: TurnKind,
     },
     /// Words so far.
@@ -49,6 +49,14 @@ pub enum Notice {
         /// How much of the prompt had been heard.
         heard_ms: u64,
     },
+    /// The caller may be about to take the floor: the prompt is quieter until that is clear.
+    Ducked,
+    /// They did not: the prompt goes on as before.
+    Restored,
+    /// The caller hears the hold prompt, since the agent is slow.
+    Hold,
+    /// The agent cannot be reached; the caller hears the fallback prompt and is transferred, or the call ends.
+    Fallback,
     /// The caller pressed a key.
     Dtmf {
         /// The key.
@@ -86,6 +94,31 @@ pub enum Notice {
         /// The message's field name.
         message: String,
     },
+    /// The agent asked for something of ours that cannot be done as it is written.
+    CommandRefused {
+        /// Why.
+        reason: String,
+    },
+    /// A clip could not be played.
+    ClipFailed {
+        /// Where it was to come from.
+        uri: String,
+        /// Why.
+        reason: String,
+    },
+    /// The agent wanted a tool run.
+    Tool {
+        /// Its resource name.
+        tool: String,
+        /// Why it was not run; nothing if it was.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        error: Option<String>,
+    },
+    /// Whether what is said may be kept from here on, by the agent's word.
+    Transcripts {
+        /// Whether it may.
+        kept: bool,
+    },
     /// A backend stream failed.
     BackendFault {
         /// The kind.
@@ -114,16 +147,19 @@ pub enum TurnKind {
     Intent,
     /// Keys.
     Dtmf,
+    /// What came of a tool.
+    ToolResult,
 }
 
 impl TurnKind {
     /// Every kind, so that each is a series from the start.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Speech,
         Self::Text,
         Self::Event,
         Self::Intent,
         Self::Dtmf,
+        Self::ToolResult,
     ];
 
     /// The metric label.
@@ -134,6 +170,7 @@ impl TurnKind {
             Self::Event => "event",
             Self::Intent => "intent",
             Self::Dtmf => "dtmf",
+            Self::ToolResult => "tool_result",
         }
     }
 }
@@ -202,6 +239,10 @@ pub enum Measure {
     BargeIn(Instant),
     /// The caller's speech was over a segment that may not be interrupted.
     BargeInRefused,
+    /// A ducked prompt was restored: it was no interruption.
+    BargeInRestored,
+    /// Words came that were our own, come back as echo.
+    BargeInEcho,
     /// Caller audio that no stream ever got, though the agent should have been listening.
     Unheard(Duration),
     /// How late a tick of the playout was.

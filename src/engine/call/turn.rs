@@ -76,6 +76,7 @@ impl TurnInput {
             Self::Event(_) => TurnKind::Event,
             Self::Intent(_) => TurnKind::Intent,
             Self::Dtmf { .. } => TurnKind::Dtmf,
+            Self::ToolResult(_) => TurnKind::ToolResult,
         }
     }
 }
@@ -100,6 +101,7 @@ impl Failures {
         let exponent = f64::from(self.0 - 1);
         match fault.kind {
             FaultKind::Unavailable
+            | FaultKind::CircuitOpen
             | FaultKind::OutOfRange
             | FaultKind::Aborted
             | FaultKind::DeadlineExceeded

@@ -16,6 +16,7 @@ use crate::engine::call::event::Audio;
 use crate::engine::call::event::BackendEvent;
 use crate::engine::call::event::BargeInWindow;
 use crate::engine::call::event::Cancellation;
+use crate::engine::call::event::ClipId;
 use crate::engine::call::event::Digit;
 use crate::engine::call::event::DigitSource;
 use crate::engine::call::event::DtmfSettings;
@@ -28,11 +29,13 @@ use crate::engine::call::event::Message;
 use crate::engine::call::event::OpenTurn;
 use crate::engine::call::event::SegmentId;
 use crate::engine::call::event::StreamId;
+use crate::engine::call::event::ToolCall;
 use crate::engine::call::event::Transfer;
 use crate::engine::call::event::TurnInput;
 use crate::engine::call::notice::Measure;
 use crate::engine::call::notice::Notice;
 use crate::engine::call::notice::SegmentOutcome;
+use crate::engine::call::settings::BargeIn;
 use crate::engine::call::settings::BargeInMode;
 use crate::engine::call::settings::CallSettings;
 use crate::engine::call::settings::LegTraits;
@@ -157,7 +160,7 @@ fn silence_in_the_words_cuts_nothing() {
 #[test]
 fn with_barge_in_off_the_backend_is_told_and_words_do_not_cut() {
     let mut sim = Sim::new(CallSettings {
-        barge_in: BargeInMode::Off,
+        barge_in: barge_in(BargeInMode::Off),
         ..settings()
     });
     sim.answer(1, speaking("Welcome", secs(3.0), true));
@@ -171,7 +174,7 @@ fn with_barge_in_off_the_backend_is_told_and_words_do_not_cut() {
 #[test]
 fn with_barge_in_by_voice_a_voice_that_lasts_cuts_before_any_words() {
     let mut sim = Sim::new(CallSettings {
-        barge_in: BargeInMode::Voice,
+        barge_in: barge_in(BargeInMode::Voice),
         ..settings()
     });
     sim.answer(1, speaking("Welcome", secs(8.0), true));
@@ -673,6 +676,8 @@ struct Sim {
     measures: Vec<Measure>,
     answers: u32,
     transfers: Vec<Transfer>,
+    fetches: Vec<(ClipId, String)>,
+    tools: Vec<ToolCall>,
     ends: u32,
     ended: Option<EndReason>,
 }
@@ -708,6 +713,8 @@ impl Sim {
             measures: Vec::new(),
             answers: 0,
             transfers: Vec::new(),
+            fetches: Vec::new(),
+            tools: Vec::new(),
             ends: 0,
             ended: None,
         };
@@ -872,6 +879,8 @@ impl Sim {
                 Action::Cancel(stream) => self.cancelled.push(stream),
                 Action::Answer => self.answers += 1,
                 Action::Transfer(transfer) => self.transfers.push(transfer),
+                Action::Fetch(clip, uri) => self.fetches.push((clip, uri)),
+                Action::RunTool(call) => self.tools.push(call),
                 Action::Tell(notice) => self.notices.push(notice),
                 Action::Measure(Measure::TickLateness(lateness)) => {
                     assert!(lateness.is_zero(), "late in virtual time");
@@ -935,32 +944,20 @@ fn some_instant() -> Instant {
 }
 
 fn settings() -> CallSettings {
-    let mulaw = AudioFormat {
-        encoding: Encoding::Mulaw,
+    CallSettings::new(LegTraits {
         rate: SampleRate::HZ_8000,
-    };
-    CallSettings {
-        leg: LegTraits {
-            rate: SampleRate::HZ_8000,
-            lead: ms(100),
-            confirms_playout: true,
-            continuous: false,
-            rings: None,
-            transfers: false,
-        },
-        uplink: mulaw,
-        chunk: ms(100),
-        downlink: mulaw,
-        greeting: Some(TurnInput::Event("WELCOME".into())),
-        barge_in: BargeInMode::Words,
-        no_input_timeout: secs(5.0),
-        no_input_limit: 3,
-        stream_ceiling: secs(55.0),
-        interdigit_timeout: secs(3.0),
-        max_digits: 20,
-        call_duration: secs(7_200.0),
-        hand_off_to: None,
-        transfer_failed_event: "TRANSFER_FAILED".into(),
+        lead: ms(100),
+        confirms_playout: true,
+        continuous: false,
+        rings: None,
+        transfers: false,
+    })
+}
+
+fn barge_in(mode: BargeInMode) -> BargeIn {
+    BargeIn {
+        mode,
+        ..BargeIn::default()
     }
 }
 

@@ -33,6 +33,8 @@ use crate::engine::call::event::MatchKind;
 use crate::engine::call::event::Message;
 use crate::engine::call::event::MixedContent;
 use crate::engine::call::event::MixedSegment;
+use crate::engine::call::event::ToolCall;
+use crate::engine::call::event::ToolResult;
 use crate::engine::call::event::TurnInput;
 use crate::engine::media::frame::SampleRate;
 use crate::io::backend::SessionStart;
@@ -196,6 +198,21 @@ fn query_input(conversation: &Conversation, input: TurnInput) -> Input {
             digits,
             finish_digit: finish_digit.map_or_else(String::new, |digit| digit.as_char().into()),
         }),
+        TurnInput::ToolResult(result) => Input::ToolCallResult(tool_result(result)),
+    }
+}
+
+fn tool_result(result: ToolResult) -> v3::ToolCallResult {
+    use v3::tool_call_result::Error;
+    use v3::tool_call_result::Result as Outcome;
+
+    v3::ToolCallResult {
+        tool: result.tool,
+        action: result.action,
+        result: Some(match result.outcome {
+            Ok(output) => Outcome::OutputParameters(object(output)),
+            Err(message) => Outcome::Error(Error { message }),
+        }),
     }
 }
 
@@ -327,7 +344,11 @@ fn message(message: v3::ResponseMessage) -> Message {
             Message::ConversationSuccess(json(success.metadata.unwrap_or_default()))
         }
         Sent::KnowledgeInfoCard(_) => Message::Unsupported("knowledge_info_card"),
-        Sent::ToolCall(_) => Message::Unsupported("tool_call"),
+        Sent::ToolCall(call) => Message::ToolCall(ToolCall {
+            tool: call.tool,
+            action: call.action,
+            parameters: json(call.input_parameters.unwrap_or_default()),
+        }),
     }
 }
 
@@ -390,6 +411,7 @@ fn settings(settings: v3::AdvancedSettings) -> AgentSettings {
                 .and_then(positive)
                 .filter(|timeout| !timeout.is_zero()),
         }),
+        ..AgentSettings::default()
     }
 }
 
@@ -463,6 +485,37 @@ fn value(kind: Kind) -> prost_types::Value {
 
 fn json(object: Struct) -> Value {
     json_of(Kind::StructValue(object), MAX_JSON_DEPTH)
+}
+
+/// A JSON object as a `Struct`; what is no object becomes one whose only member is `value`.
+fn object(json: Value) -> Struct {
+    match struct_value(json) {
+        Kind::StructValue(object) => object,
+        other => Struct {
+            fields: [("value".to_owned(), value(other))].into(),
+        },
+    }
+}
+
+fn struct_value(json: Value) -> Kind {
+    match json {
+        Value::Null => Kind::NullValue(0),
+        Value::Bool(truth) => Kind::BoolValue(truth),
+        Value::Number(number) => Kind::NumberValue(number.as_f64().unwrap_or_default()),
+        Value::String(text) => Kind::StringValue(text),
+        Value::Array(items) => Kind::ListValue(prost_types::ListValue {
+            values: items
+                .into_iter()
+                .map(|item| value(struct_value(item)))
+                .collect(),
+        }),
+        Value::Object(members) => Kind::StructValue(Struct {
+            fields: members
+                .into_iter()
+                .map(|(name, member)| (name, value(struct_value(member))))
+                .collect(),
+        }),
+    }
 }
 
 fn json_of(kind: Kind, depth: usize) -> Value {
@@ -715,6 +768,7 @@ mod tests {
                     finish_digit: Digit::from_char('#'),
                     interdigit_timeout: None,
                 }),
+                ..AgentSettings::default()
             }
         );
     }

@@ -168,7 +168,8 @@ impl Session for CxSession {
             TurnInput::Text(_)
             | TurnInput::Event(_)
             | TurnInput::Intent(_)
-            | TurnInput::Dtmf { .. } => (None, None),
+            | TurnInput::Dtmf { .. }
+            | TurnInput::ToolResult(_) => (None, None),
         };
         let is_new = !self.answered.load(Ordering::Acquire);
         let cancelled = CancellationToken::new();
