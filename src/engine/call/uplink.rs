@@ -15,6 +15,7 @@ use crate::engine::media::codec::g711;
 use crate::engine::media::frame::Frame;
 use crate::engine::media::frame::SampleRate;
 use crate::engine::media::resample::Resampler;
+use crate::engine::media::vad::Heard;
 use crate::engine::media::vad::VoiceDetector;
 
 /// How much is kept: the longest answer of an agent during which a caller may have gone on talking.
@@ -96,12 +97,12 @@ impl Uplink {
         }
     }
 
-    /// Records a frame from the leg.
-    pub(super) fn capture(&mut self, frame: &Frame, now: Instant) {
+    /// Records a frame from the leg; says what was found in it.
+    pub(super) fn capture(&mut self, frame: &Frame, now: Instant) -> Heard {
         let heard = self.voice.hear(frame.samples());
         let ahead = self.captured.saturating_sub(self.due(now));
         if !heard.maybe_voice && ahead > self.format.rate.samples_in(AHEAD) {
-            return;
+            return heard;
         }
         let from = self.captured;
         self.record(frame.samples());
@@ -111,6 +112,7 @@ impl Uplink {
         if heard.voice {
             self.last_voice = Some(self.captured);
         }
+        heard
     }
 
     /// Puts silence where the leg has sent nothing for too long.
