@@ -205,3 +205,95 @@ fn level(frame: &Frame) -> f32 {
     let mean = power as f32 / samples.len().max(1) as f32 / 32_768_f32.powi(2);
     (10.0 * mean.max(1e-10).log10()).max(FLOOR_DBFS)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::media::frame::SampleRate;
+    use crate::engine::media::testing::voice;
+
+    const FRAME: usize = 160;
+
+    /// Speech in frames, `gain_db` louder, beginning somewhere in the middle of it.
+    fn speech(from: usize, frames: usize, gain_db: f32) -> Vec<Frame> {
+        let gain = 10_f32.powf(gain_db / 20.0);
+        let samples = voice((from + frames) * FRAME);
+        let pieces = samples[from * FRAME..].chunks(FRAME);
+        let louder = pieces.map(|piece| {
+            let piece: Vec<i16> = piece
+                .iter()
+                .map(|s| (f32::from(*s) * gain) as i16)
+                .collect();
+            Frame::new(SampleRate::HZ_8000, &piece)
+        });
+        louder.collect()
+    }
+
+    fn silence() -> Frame {
+        Frame::silence(SampleRate::HZ_8000)
+    }
+
+    /// Plays `ours` and hears `theirs`; which of the frames with speech were above the bar, of those from `from` on.
+    fn above(echo: &mut Echo, ours: &[Frame], theirs: &[Frame], from: usize) -> (usize, usize) {
+        let (mut above, mut loud) = (0, 0);
+        for (at, (ours, theirs)) in ours.iter().zip(theirs).enumerate() {
+            echo.played(ours, at as u64);
+            let loudness = echo.heard(theirs, at as u64);
+            if at >= from && level(theirs) > -45.0 {
+                loud += 1;
+                above += usize::from(loudness.is_above_echo());
+            }
+        }
+        (above, loud)
+    }
+
+    fn delayed(frames: &[Frame], by: usize) -> Vec<Frame> {
+        let mut delayed = vec![silence(); by];
+        delayed.extend_from_slice(frames);
+        delayed
+    }
+
+    #[test]
+    fn an_echo_is_below_the_bar_from_the_first_word_whatever_its_delay() {
+        for delay in [2, 7, 15, 30] {
+            for gain in [-15.0, -20.0, -30.0] {
+                let ours = speech(0, 500, 0.0);
+                let echo_of_ours = delayed(&speech(0, 500, gain), delay);
+                let (above, _) = above(&mut Echo::new(), &ours, &echo_of_ours, 0);
+                assert!(above <= 3, "delay {delay}, gain {gain}: {above} frames");
+            }
+        }
+    }
+
+    #[test]
+    fn a_caller_is_above_the_bar_with_and_without_an_echo() {
+        for (gain, caller) in [(-20.0, -6.0), (-60.0, -6.0), (-60.0, -16.0), (-30.0, -10.0)] {
+            let ours = speech(0, 600, 0.0);
+            // First the echo alone, then the caller in its place, who says something else.
+            let mut theirs = delayed(&speech(0, 400, gain), 8);
+            theirs.extend(speech(730, 192, caller));
+            let (above, loud) = above(&mut Echo::new(), &ours, &theirs, 408);
+            assert!(
+                2 * above > loud,
+                "echo {gain}, caller {caller}: {above} of {loud}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_strong_echo_is_learned() {
+        let ours = speech(0, 1_000, -6.0);
+        let theirs = delayed(&speech(0, 1_000, -13.0), 10);
+        let (above, loud) = above(&mut Echo::new(), &ours, &theirs, 200);
+        assert!(above * 50 < loud, "{above} of {loud}");
+    }
+
+    #[test]
+    fn nothing_is_an_echo_where_nothing_was_played() {
+        let theirs = speech(0, 300, -10.0);
+        let ours = vec![silence(); 300];
+        let (above, loud) = above(&mut Echo::new(), &ours, &theirs, 0);
+        assert_eq!(above, loud);
+        assert!(loud > 20);
+    }
+}
