@@ -167,6 +167,10 @@ impl Call {
             return;
         }
         turn.words = true;
+        // Transcripts may come late; what they say was said before the stream was half-closed.
+        if turn.phase == Phase::Answering {
+            return;
+        }
         self.timers.stop(Timer::NoInput);
         self.timers
             .set(Timer::Endpoint, self.now + self.settings.endpoint_timeout);
