@@ -174,7 +174,14 @@ impl Call {
             Verdict::Again(delay) => {
                 self.failures.owes |= turn.words || turn.phase == Phase::Answering;
                 self.hear_again_from(&turn);
-                self.retry = (turn.kind() != TurnKind::Speech).then_some(turn.input);
+                self.retry = match turn.kind() {
+                    TurnKind::Speech => self.carry_words(&turn),
+                    TurnKind::Text
+                    | TurnKind::Event
+                    | TurnKind::Intent
+                    | TurnKind::Dtmf
+                    | TurnKind::ToolResult => Some(turn.input),
+                };
                 self.timers.set(Timer::Retry, self.now + delay);
             }
             Verdict::AskAgain => {
