@@ -286,7 +286,7 @@ async fn agents(
             .with_context(|| format!("agents.{name}"))?;
         agents.insert(
             name.clone(),
-            ConfiguredAgent::new(Arc::new(backend), &agent, &config.audio, &config.turn),
+            ConfiguredAgent::new(Arc::new(backend), &agent, config),
         );
     }
     Ok(agents)

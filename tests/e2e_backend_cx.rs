@@ -810,6 +810,7 @@ fn agent(address: SocketAddr) -> config::Agent {
         endpoint: Some(format!("http://{address}")),
         credentials: None,
         model: None,
+        channel: None,
         script: None,
     }
 }

@@ -23,6 +23,7 @@ use super::agents::agents;
 use super::agents::routes;
 use super::load_sip::rtp;
 use super::load_sip::sip;
+use super::load_turn::fallback;
 use super::load_turn::turn;
 use super::load_webrtc::webrtc;
 use super::problem::Problems;
@@ -39,9 +40,6 @@ use super::tree::Origin;
 pub const DEFAULT_PATH: &str = "config/tandem.toml";
 /// The largest file that is read: far more than a thousand routes, far less than a mistaken path to something huge.
 const MAX_FILE_BYTES: u64 = 1024 * 1024;
-/// Sections of the documented configuration that this version does not act on. To accept them in silence would make
-/// people believe in them.
-const NOT_YET: [&str; 1] = ["fallback"];
 
 pub(super) const DAY: Duration = Duration::from_secs(24 * 3_600);
 
@@ -135,11 +133,6 @@ fn config(
     environment: &BTreeMap<String, String>,
     report: &mut Report,
 ) -> Config {
-    for name in NOT_YET {
-        if let Some(node) = fields.remove(name) {
-            report.tell(&innermost(&node), name, "not supported yet by this version");
-        }
-    }
     let http = http(Section::new("http".into(), fields.remove("http"), report));
     let admin_node = fields.remove("admin");
     let admin = admin(Section::new("admin".into(), admin_node, report), &http);
@@ -159,11 +152,13 @@ fn config(
     let webrtc = webrtc(webrtc_section, environment, &http, &sip);
     let audio = audio(Section::new("audio".into(), fields.remove("audio"), report));
     let turn = turn(Section::new("turn".into(), fields.remove("turn"), report));
+    let fallback_node = fields.remove("fallback");
+    let fallback = fallback(Section::new("fallback".into(), fallback_node, report));
     let log = log(Section::new("log".into(), fields.remove("log"), report));
     let agents = agents(fields.remove("agents"), report);
     let routes = routes(fields.remove("routes"), &agents, report);
     for (name, node) in fields {
-        let reason = "unknown section; known: http, admin, limits, drain, sip, rtp, twilio, webrtc, audio, turn, log, routes, agents";
+        let reason = "unknown section; known: http, admin, limits, drain, sip, rtp, twilio, webrtc, audio, turn, fallback, log, routes, agents";
         report.tell(&innermost(&node), &name, reason);
     }
     Config {
@@ -177,6 +172,7 @@ fn config(
         webrtc,
         audio,
         turn,
+        fallback,
         log,
         routes,
         agents,

@@ -37,7 +37,9 @@ pub use self::sip::SipTransport;
 pub use self::sip::SipUser;
 pub use self::sip::SrtpPolicy;
 pub use self::turn::BargeIn;
+pub use self::turn::Fallback;
 pub use self::turn::Turn;
+pub use self::turn::WavFile;
 pub use self::webrtc::AdvertisedAddress;
 pub use self::webrtc::Webrtc;
 pub use self::webrtc::WhipToken;
@@ -66,6 +68,8 @@ pub struct Config {
     pub audio: Audio,
     /// `[turn]`.
     pub turn: Turn,
+    /// `[fallback]`.
+    pub fallback: Fallback,
     /// `[log]`.
     pub log: Log,
     /// `[[routes]]`, tried in order; the first that fits takes the call.
@@ -280,6 +284,8 @@ pub struct Agent {
     pub credentials: Option<PathBuf>,
     /// The recogniser's model, for example `telephony`. Default: the agent's own.
     pub model: Option<String>,
+    /// The channel whose response messages are wanted, as the agent's author named it. Default: those for every channel.
+    pub channel: Option<String>,
     /// `local` only: a script file, seen from the working directory. Default: the embedded one.
     pub script: Option<PathBuf>,
 }
@@ -296,6 +302,7 @@ impl Agent {
             endpoint: None,
             credentials: None,
             model: None,
+            channel: None,
             script: None,
         }
     }
