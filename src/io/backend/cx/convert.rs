@@ -3,6 +3,9 @@
 //! Only the `v3` types are used: `v3beta1` has the same numbers wherever a call is concerned (facts §18), so the bytes mean
 //! the same and the version is a matter of the path alone.
 
+mod settings;
+
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -24,8 +27,6 @@ use crate::engine::call::event::AudioFormat;
 use crate::engine::call::event::BackendEvent;
 use crate::engine::call::event::BargeInWindow;
 use crate::engine::call::event::Cancellation;
-use crate::engine::call::event::Digit;
-use crate::engine::call::event::DtmfSettings;
 use crate::engine::call::event::Encoding;
 use crate::engine::call::event::Fault;
 use crate::engine::call::event::FaultKind;
@@ -33,6 +34,7 @@ use crate::engine::call::event::MatchKind;
 use crate::engine::call::event::Message;
 use crate::engine::call::event::MixedContent;
 use crate::engine::call::event::MixedSegment;
+use crate::engine::call::event::OpenTurn;
 use crate::engine::call::event::ToolCall;
 use crate::engine::call::event::ToolResult;
 use crate::engine::call::event::TurnInput;
@@ -49,8 +51,10 @@ pub(crate) struct Conversation {
     pub(crate) session: String,
     /// BCP 47 language tag.
     pub(crate) language: String,
-    /// The recogniser's model; empty for the agent's own.
+    /// The recogniser's model, unless a turn has another; empty for the agent's own.
     pub(crate) model: String,
+    /// The channel whose messages are wanted; empty for those that are for every channel.
+    pub(crate) channel: String,
     /// The audio wanted back.
     pub(crate) output: AudioFormat,
     /// For the agent's webhooks.
@@ -61,7 +65,13 @@ pub(crate) struct Conversation {
 
 impl Conversation {
     /// A conversation that begins with `start`, under the agent's (or its environment's) resource name.
-    pub(crate) fn new(parent: &str, language: &str, model: &str, start: SessionStart) -> Self {
+    pub(crate) fn new(
+        parent: &str,
+        language: &str,
+        model: &str,
+        channel: &str,
+        start: SessionStart,
+    ) -> Self {
         // Google's own telephone lines use `telephony.caller_id`, and agents read it there; the rest is ours (facts §14).
         let telephony = strings([("caller_id", start.caller)]);
         let tandem = strings([
@@ -77,6 +87,7 @@ impl Conversation {
             session: format!("{parent}/sessions/{}", start.id),
             language: language.to_owned(),
             model: model.to_owned(),
+            channel: channel.to_owned(),
             output: start.output,
             payload: Struct { fields: payload },
             parameters: strings(start.parameters),
@@ -86,23 +97,24 @@ impl Conversation {
 
 /// The first message of a turn: all of it, but for the audio of a spoken one.
 ///
-/// The session's parameters are set only if `with_parameters`: set again, they would undo what the agent made of them.
+/// The session's parameters are set only if `with_parameters`: set again, they would undo what the agent made of them. The
+/// turn's own come on top of them.
 pub(crate) fn first_request(
     conversation: &Conversation,
-    input: TurnInput,
+    turn: OpenTurn,
     with_parameters: bool,
 ) -> v3::StreamingDetectIntentRequest {
-    let parameters = Some(&conversation.parameters)
-        .filter(|parameters| with_parameters && !parameters.fields.is_empty());
+    let model = turn.model.unwrap_or_else(|| conversation.model.clone());
     v3::StreamingDetectIntentRequest {
         session: conversation.session.clone(),
         query_params: Some(v3::QueryParameters {
             payload: Some(conversation.payload.clone()),
-            parameters: parameters.cloned(),
+            parameters: parameters(conversation, turn.parameters, with_parameters),
+            channel: conversation.channel.clone(),
             ..v3::QueryParameters::default()
         }),
         query_input: Some(v3::QueryInput {
-            input: Some(query_input(conversation, input)),
+            input: Some(query_input(turn.input, model)),
             language_code: conversation.language.clone(),
         }),
         output_audio_config: Some(v3::OutputAudioConfig {
@@ -113,6 +125,23 @@ pub(crate) fn first_request(
         enable_partial_response: true,
         ..v3::StreamingDetectIntentRequest::default()
     }
+}
+
+/// The session parameters that a turn sets, if any; a null removes one (facts §14).
+fn parameters(
+    conversation: &Conversation,
+    of_turn: BTreeMap<&'static str, Value>,
+    with_parameters: bool,
+) -> Option<Struct> {
+    let mut parameters = match with_parameters {
+        true => conversation.parameters.clone(),
+        false => Struct::default(),
+    };
+    let of_turn = of_turn
+        .into_iter()
+        .map(|(name, json)| (name.to_owned(), value(struct_value(json))));
+    parameters.fields.extend(of_turn);
+    (!parameters.fields.is_empty()).then_some(parameters)
 }
 
 /// A later message of a spoken turn.
@@ -129,12 +158,27 @@ pub(crate) fn audio_request(audio: Bytes) -> v3::StreamingDetectIntentRequest {
     }
 }
 
+/// The message that stands for those meant for another channel than ours.
+pub(crate) const OTHER_CHANNEL: Message = Message::Unsupported("channel");
+
+/// What an agent's messages are read for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Listener<'a> {
+    /// The caller's language, as a BCP 47 tag.
+    pub(crate) language: &'a str,
+    /// The channel whose messages are wanted; if empty, no message is left out.
+    pub(crate) channel: &'a str,
+}
+
 /// What a message of the agent says; `None` for one that says nothing to a call (facts §3.1).
-pub(crate) fn backend_event(message: v3::StreamingDetectIntentResponse) -> Option<BackendEvent> {
+pub(crate) fn backend_event(
+    message: v3::StreamingDetectIntentResponse,
+    listener: Listener<'_>,
+) -> Option<BackendEvent> {
     match message.response? {
         Response::RecognitionResult(result) => recognition(result),
         Response::DetectIntentResponse(response) => {
-            Some(BackendEvent::Answer(Box::new(answer(response))))
+            Some(BackendEvent::Answer(Box::new(answer(response, listener))))
         }
     }
 }
@@ -175,13 +219,13 @@ fn fault_kind(code: Code) -> FaultKind {
     }
 }
 
-fn query_input(conversation: &Conversation, input: TurnInput) -> Input {
+fn query_input(input: TurnInput, model: String) -> Input {
     match input {
         TurnInput::Speech { format, barge_in } => Input::Audio(v3::AudioInput {
             config: Some(v3::InputAudioConfig {
                 audio_encoding: input_encoding(format.encoding).into(),
                 sample_rate_hertz: hertz(format.rate),
-                model: conversation.model.clone(),
+                model,
                 single_utterance: true,
                 barge_in_config: barge_in_config(barge_in),
                 ..v3::InputAudioConfig::default()
@@ -242,7 +286,7 @@ fn recognition(result: v3::StreamingRecognitionResult) -> Option<BackendEvent> {
     }
 }
 
-fn answer(response: v3::DetectIntentResponse) -> Answer {
+fn answer(response: v3::DetectIntentResponse, listener: Listener<'_>) -> Answer {
     use v3::detect_intent_response::ResponseType;
 
     // A server that leaves the type out knows no partial answers.
@@ -258,14 +302,16 @@ fn answer(response: v3::DetectIntentResponse) -> Answer {
     Answer {
         partial,
         output_audio: audio(response.output_audio, response.output_audio_config),
-        messages: result.response_messages.into_iter().map(message).collect(),
+        messages: messages(result.response_messages, listener.channel),
         query: result.query.map_or_else(String::new, query),
         match_kind: match_kind(matched.match_type),
         intent: either(intent.display_name, intent.name),
         page: either(page.display_name, page.name),
         settings: result
             .advanced_settings
-            .map_or_else(AgentSettings::default, settings),
+            .map_or_else(AgentSettings::default, |asked| {
+                settings::settings(asked, listener.language)
+            }),
     }
 }
 
@@ -300,6 +346,20 @@ fn audio(bytes: Bytes, config: Option<v3::OutputAudioConfig>) -> Audio {
         bytes,
         format: rate.map(|rate| AudioFormat { encoding, rate }),
     }
+}
+
+/// The messages for our channel. A server that is told the channel should send no others; where it does, nobody must hear
+/// what was written for a chat window. All of those together become one [`OTHER_CHANNEL`].
+fn messages(sent: Vec<v3::ResponseMessage>, channel: &str) -> Vec<Message> {
+    let is_ours = |message: &v3::ResponseMessage| {
+        channel.is_empty() || message.channel.is_empty() || message.channel == channel
+    };
+    let all = sent.len();
+    let mut ours: Vec<_> = sent.into_iter().filter(is_ours).map(message).collect();
+    if ours.len() < all {
+        ours.push(OTHER_CHANNEL);
+    }
+    ours
 }
 
 fn message(message: v3::ResponseMessage) -> Message {
@@ -390,28 +450,6 @@ fn match_kind(match_type: i32) -> MatchKind {
             | MatchType::Playbook,
         )
         | Err(_) => MatchKind::Other,
-    }
-}
-
-fn settings(settings: v3::AdvancedSettings) -> AgentSettings {
-    AgentSettings {
-        no_speech_timeout: settings
-            .speech_settings
-            .and_then(|speech| speech.no_speech_timeout)
-            .and_then(positive)
-            .filter(|timeout| !timeout.is_zero()),
-        dtmf: settings.dtmf_settings.map(|dtmf| DtmfSettings {
-            enabled: dtmf.enabled,
-            max_digits: u32::try_from(dtmf.max_digits)
-                .ok()
-                .filter(|digits| *digits > 0),
-            finish_digit: dtmf.finish_digit.chars().next().and_then(Digit::from_char),
-            interdigit_timeout: dtmf
-                .interdigit_timeout_duration
-                .and_then(positive)
-                .filter(|timeout| !timeout.is_zero()),
-        }),
-        ..AgentSettings::default()
     }
 }
 

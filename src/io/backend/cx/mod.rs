@@ -57,6 +57,8 @@ struct Agent {
     parent: String,
     language: String,
     model: String,
+    /// The channel whose messages are wanted; empty for those that are for every channel.
+    channel: String,
 }
 
 /// The version of the API, which is part of every path.
@@ -127,6 +129,7 @@ impl CxBackend {
                 parent: parent(agent),
                 language: agent.language.clone(),
                 model: agent.model.clone().unwrap_or_default(),
+                channel: agent.channel.clone().unwrap_or_default(),
             }),
         })
     }
@@ -135,11 +138,17 @@ impl CxBackend {
 impl Backend for CxBackend {
     fn session(&self, start: SessionStart) -> Box<dyn Session> {
         let agent = self.agent.clone();
-        let conversation = Conversation::new(&agent.parent, &agent.language, &agent.model, start);
+        let conversation = Conversation::new(
+            &agent.parent,
+            &agent.language,
+            &agent.model,
+            &agent.channel,
+            start,
+        );
         Box::new(CxSession {
             agent,
             conversation,
-            answered: Arc::default(),
+            known: Arc::default(),
         })
     }
 }
@@ -148,8 +157,16 @@ impl Backend for CxBackend {
 struct CxSession {
     agent: Arc<Agent>,
     conversation: Conversation,
-    /// Whether a turn has been answered, so that the agent is known to have the session's parameters.
-    answered: Arc<AtomicBool>,
+    known: Arc<Known>,
+}
+
+/// What the turns of a conversation have found out.
+#[derive(Default)]
+struct Known {
+    /// A turn has been answered, so that the agent has the session's parameters.
+    answered: AtomicBool,
+    /// The call has been told that messages for another channel come and are left out.
+    other_channel: AtomicBool,
 }
 
 impl Session for CxSession {
@@ -171,16 +188,17 @@ impl Session for CxSession {
             | TurnInput::Dtmf { .. }
             | TurnInput::ToolResult(_) => (None, None),
         };
-        let is_new = !self.answered.load(Ordering::Acquire);
+        let is_new = !self.known.answered.load(Ordering::Acquire);
+        let stream = turn.stream;
         let cancelled = CancellationToken::new();
         let task = tokio::spawn(
             Turn {
                 agent: self.agent.clone(),
-                stream: turn.stream,
-                first: convert::first_request(&self.conversation, turn.input, is_new),
+                stream,
+                first: convert::first_request(&self.conversation, turn, is_new),
                 audio: uplink,
                 cancelled: cancelled.clone(),
-                answered: self.answered.clone(),
+                known: self.known.clone(),
                 events,
             }
             .run(),

@@ -15,7 +15,6 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 use std::task::Context;
 use std::task::Poll;
@@ -40,14 +39,18 @@ use tonic::metadata::MetadataMap;
 use tonic::metadata::MetadataValue;
 use tonic_prost::ProstCodec;
 
+use crate::engine::call::event::Answer;
 use crate::engine::call::event::BackendEvent;
 use crate::engine::call::event::Fault;
 use crate::engine::call::event::FaultKind;
+use crate::engine::call::event::Message;
 use crate::engine::call::event::StreamId;
 use crate::engine::media::ring;
 use crate::io::backend::cx::Agent;
+use crate::io::backend::cx::Known;
 use crate::io::backend::cx::Version;
 use crate::io::backend::cx::convert;
+use crate::io::backend::cx::convert::Listener;
 use crate::io::metrics;
 use crate::io::metrics::Alive;
 use crate::io::metrics::Object;
@@ -78,7 +81,7 @@ pub(super) struct Turn {
     pub(super) first: StreamingDetectIntentRequest,
     pub(super) audio: Option<ring::Receiver<u8>>,
     pub(super) cancelled: CancellationToken,
-    pub(super) answered: Arc<AtomicBool>,
+    pub(super) known: Arc<Known>,
     pub(super) events: mpsc::Sender<(StreamId, BackendEvent)>,
 }
 
@@ -150,11 +153,16 @@ impl Turn {
             .map_err(|status| convert::fault(&status))?
         {
             log_webhooks(&self.agent.label, &response);
-            let Some(event) = convert::backend_event(response) else {
+            let listener = Listener {
+                language: &self.agent.language,
+                channel: &self.agent.channel,
+            };
+            let Some(mut event) = convert::backend_event(response, listener) else {
                 continue;
             };
-            if let BackendEvent::Answer(answer) = &event {
-                self.answered.store(true, Ordering::Release);
+            if let BackendEvent::Answer(answer) = &mut event {
+                self.known.answered.store(true, Ordering::Release);
+                self.known.tell_of_other_channel_once(answer);
                 is_answered |= answer.partial.is_none();
             }
             if self.events.send((self.stream, event)).await.is_err() {
@@ -170,6 +178,16 @@ impl Turn {
                 kind: FaultKind::Internal,
                 message: NO_FINAL_ANSWER.to_owned(),
             }),
+        }
+    }
+}
+
+impl Known {
+    /// That messages are left out is news once in a call, however many there are.
+    fn tell_of_other_channel_once(&self, answer: &mut Answer) {
+        let is_told = |message: &Message| *message == convert::OTHER_CHANNEL;
+        if answer.messages.iter().any(is_told) && self.other_channel.swap(true, Ordering::Relaxed) {
+            answer.messages.retain(|message| !is_told(message));
         }
     }
 }

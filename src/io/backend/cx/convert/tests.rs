@@ -1,10 +1,19 @@
 use serde_json::json;
 
 use super::*;
+use crate::engine::call::event::Digit;
+use crate::engine::call::event::DtmfSettings;
+use crate::engine::call::event::StreamId;
+
+/// A caller who speaks German, with an agent that has no channels.
+const GERMAN: Listener<'_> = Listener {
+    language: "de-DE",
+    channel: "",
+};
 
 #[test]
 fn speech_begins_with_its_audio_settings_and_the_barge_in_window() {
-    let request = first_request(&conversation(), speech(1500), true);
+    let request = first_request(&conversation(), turn(speech(1500)), true);
     assert_eq!(
         request.session,
         "projects/p/locations/l/agents/a/sessions/s"
@@ -34,7 +43,7 @@ fn speech_begins_with_its_audio_settings_and_the_barge_in_window() {
 
 #[test]
 fn without_a_prompt_there_is_no_barge_in_config() {
-    let request = first_request(&conversation(), speech(0), true);
+    let request = first_request(&conversation(), turn(speech(0)), true);
     let Some(Input::Audio(audio)) = request.query_input.and_then(|query| query.input) else {
         panic!("speech is audio");
     };
@@ -73,7 +82,7 @@ fn text_event_intent_and_digits_are_whole_in_the_first_message() {
             }),
         ),
     ] {
-        let request = first_request(&conversation(), input, true);
+        let request = first_request(&conversation(), turn(input), true);
         let query = request.query_input.expect("an input");
         assert_eq!(query.input, Some(expected));
         assert_eq!(query.language_code, "de-DE");
@@ -83,7 +92,7 @@ fn text_event_intent_and_digits_are_whole_in_the_first_message() {
 #[test]
 fn the_caller_is_told_on_every_turn_and_the_session_parameters_only_when_asked() {
     for with_parameters in [true, false] {
-        let request = first_request(&conversation(), speech(0), with_parameters);
+        let request = first_request(&conversation(), turn(speech(0)), with_parameters);
         let params = request.query_params.expect("said");
         assert_eq!(
             json(params.payload.expect("said")),
@@ -98,8 +107,131 @@ fn the_caller_is_told_on_every_turn_and_the_session_parameters_only_when_asked()
 }
 
 #[test]
+fn a_turns_own_parameters_come_on_top_of_the_sessions_and_a_null_removes_one() {
+    for (with_parameters, expected) in [
+        (
+            true,
+            json!({ "tier": null, "cut_at_ms": 1200, "heard_text": "We have" }),
+        ),
+        (
+            false,
+            json!({ "tier": null, "cut_at_ms": 1200, "heard_text": "We have" }),
+        ),
+    ] {
+        let turn = OpenTurn {
+            parameters: [
+                ("cut_at_ms", json!(1200)),
+                ("heard_text", json!("We have")),
+                ("tier", Value::Null),
+            ]
+            .into(),
+            ..turn(speech(0))
+        };
+        let request = first_request(&conversation(), turn, with_parameters);
+        let parameters = request.query_params.and_then(|params| params.parameters);
+        let parameters = parameters.expect("said");
+        let null = parameters.fields["tier"].kind.clone();
+        assert_eq!(null, Some(Kind::NullValue(0)));
+        assert_eq!(json(parameters), expected);
+    }
+    let one = OpenTurn {
+        parameters: [("cut_at_ms", Value::Null)].into(),
+        ..turn(speech(0))
+    };
+    let request = first_request(&conversation(), one, true);
+    let parameters = request.query_params.and_then(|params| params.parameters);
+    assert_eq!(
+        parameters.map(json),
+        Some(json!({ "tier": "gold", "cut_at_ms": null }))
+    );
+}
+
+#[test]
+fn a_turns_model_comes_before_the_configured_one() {
+    for (of_turn, expected) in [
+        (Some("telephony_short"), "telephony_short"),
+        (None, "telephony"),
+    ] {
+        let turn = OpenTurn {
+            model: of_turn.map(str::to_owned),
+            ..turn(speech(0))
+        };
+        let request = first_request(&conversation(), turn, true);
+        let Some(Input::Audio(audio)) = request.query_input.and_then(|query| query.input) else {
+            panic!("speech is audio");
+        };
+        assert_eq!(audio.config.expect("settings").model, expected);
+    }
+}
+
+#[test]
+fn the_channel_is_asked_for_and_what_is_for_another_is_left_out_and_told_as_one() {
+    let mut conversation = conversation();
+    for channel in ["", "phone"] {
+        conversation.channel = channel.to_owned();
+        let request = first_request(&conversation, turn(speech(0)), true);
+        assert_eq!(request.query_params.expect("said").channel, channel);
+    }
+
+    let sent = || {
+        ["", "chat", "phone", "chat"].map(|channel| v3::ResponseMessage {
+            message: Some(response_message::Message::Text(response_message::Text {
+                text: vec![format!("for {channel}")],
+                allow_playback_interruption: true,
+            })),
+            channel: channel.to_owned(),
+            ..v3::ResponseMessage::default()
+        })
+    };
+    assert_eq!(
+        messages(sent().into(), "phone"),
+        [text("for ", true), text("for phone", true), OTHER_CHANNEL]
+    );
+    assert_eq!(
+        messages(sent().into(), ""),
+        ["for ", "for chat", "for phone", "for chat"].map(|words| text(words, true))
+    );
+    assert_eq!(
+        messages(sent()[..1].to_vec(), "phone"),
+        [text("for ", true)]
+    );
+}
+
+#[test]
+fn a_tools_result_goes_back_as_what_came_out_or_as_the_error() {
+    use v3::tool_call_result::Error;
+    use v3::tool_call_result::Result as Outcome;
+
+    for (outcome, expected) in [
+        (
+            Ok(json!({ "free": true })),
+            Outcome::OutputParameters(object(json!({ "free": true }))),
+        ),
+        (
+            Err("no such tool".to_owned()),
+            Outcome::Error(Error {
+                message: "no such tool".to_owned(),
+            }),
+        ),
+    ] {
+        let input = TurnInput::ToolResult(ToolResult {
+            tool: "t".to_owned(),
+            action: "a".to_owned(),
+            outcome,
+        });
+        let request = first_request(&conversation(), turn(input), true);
+        let Some(Input::ToolCallResult(result)) = request.query_input.and_then(|query| query.input)
+        else {
+            panic!("a tool's result");
+        };
+        assert_eq!((result.tool.as_str(), result.action.as_str()), ("t", "a"));
+        assert_eq!(result.result, Some(expected));
+    }
+}
+
+#[test]
 fn a_hidden_caller_is_left_out() {
-    let conversation = Conversation::new("a", "en", "", SessionStart::default());
+    let conversation = Conversation::new("a", "en", "", "", SessionStart::default());
     assert_eq!(json(conversation.payload), json!({}));
 }
 
@@ -108,21 +240,24 @@ fn transcripts_and_the_end_of_the_utterance_come_through_and_empty_ones_do_not()
     use v3::streaming_recognition_result::MessageType;
 
     let event = |kind: MessageType, text: &str, is_final| {
-        backend_event(v3::StreamingDetectIntentResponse {
-            response: Some(Response::RecognitionResult(
-                v3::StreamingRecognitionResult {
-                    message_type: kind.into(),
-                    transcript: text.to_owned(),
-                    is_final,
-                    speech_end_offset: Some(prost_types::Duration {
-                        seconds: 2,
-                        nanos: 500_000_000,
-                    }),
-                    ..v3::StreamingRecognitionResult::default()
-                },
-            )),
-            ..v3::StreamingDetectIntentResponse::default()
-        })
+        backend_event(
+            v3::StreamingDetectIntentResponse {
+                response: Some(Response::RecognitionResult(
+                    v3::StreamingRecognitionResult {
+                        message_type: kind.into(),
+                        transcript: text.to_owned(),
+                        is_final,
+                        speech_end_offset: Some(prost_types::Duration {
+                            seconds: 2,
+                            nanos: 500_000_000,
+                        }),
+                        ..v3::StreamingRecognitionResult::default()
+                    },
+                )),
+                ..v3::StreamingDetectIntentResponse::default()
+            },
+            GERMAN,
+        )
     };
     assert!(matches!(
         event(MessageType::Transcript, "hel", false),
@@ -139,7 +274,7 @@ fn transcripts_and_the_end_of_the_utterance_come_through_and_empty_ones_do_not()
     ));
     assert!(event(MessageType::Transcript, "", false).is_none());
     assert!(event(MessageType::Unspecified, "x", false).is_none());
-    assert!(backend_event(v3::StreamingDetectIntentResponse::default()).is_none());
+    assert!(backend_event(v3::StreamingDetectIntentResponse::default(), GERMAN).is_none());
 }
 
 #[test]
@@ -157,7 +292,7 @@ fn an_answer_says_whether_it_is_partial_and_may_be_cut() {
             allow_cancellation,
             ..v3::DetectIntentResponse::default()
         };
-        assert_eq!(answer(response).partial, expected);
+        assert_eq!(answer(response, GERMAN).partial, expected);
     }
 }
 
@@ -199,7 +334,7 @@ fn an_answer_carries_query_match_intent_page_and_settings() {
         }),
         ..v3::DetectIntentResponse::default()
     };
-    let answer = answer(response);
+    let answer = answer(response, GERMAN);
     assert_eq!(answer.query, "my balance");
     assert_eq!(answer.match_kind, MatchKind::Intent);
     assert_eq!(answer.intent, "balance");
@@ -217,6 +352,99 @@ fn an_answer_carries_query_match_intent_page_and_settings() {
             ..AgentSettings::default()
         }
     );
+}
+
+#[test]
+fn the_model_is_that_of_the_callers_very_language_else_of_its_primary_one() {
+    let models = [
+        ("de", "telephony"),
+        ("DE-at", "telephony_short"),
+        ("en", ""),
+        ("fr-FR", "latest_long"),
+    ];
+    let asked = v3::AdvancedSettings {
+        speech_settings: Some(v3::advanced_settings::SpeechSettings {
+            models: models
+                .map(|(tag, model)| (tag.to_owned(), model.to_owned()))
+                .into(),
+            ..v3::advanced_settings::SpeechSettings::default()
+        }),
+        ..v3::AdvancedSettings::default()
+    };
+    for (language, expected) in [
+        ("de-DE", Some("telephony")),
+        ("de-AT", Some("telephony_short")),
+        ("en-US", None),
+        ("fr", None),
+        ("nl", None),
+    ] {
+        let model = settings::settings(asked.clone(), language).model;
+        assert_eq!(model.as_deref(), expected, "{language}");
+    }
+}
+
+#[test]
+fn transcripts_are_kept_as_the_agent_logs_them_and_where_it_says_nothing_nothing_is_said() {
+    for (logging, expected) in [
+        (None, None),
+        (Some(true), Some(true)),
+        (Some(false), Some(false)),
+    ] {
+        let asked = v3::AdvancedSettings {
+            logging_settings: logging.map(|enable_interaction_logging| {
+                v3::advanced_settings::LoggingSettings {
+                    enable_interaction_logging,
+                    ..v3::advanced_settings::LoggingSettings::default()
+                }
+            }),
+            ..v3::AdvancedSettings::default()
+        };
+        assert_eq!(settings::settings(asked, "en").keeps_transcripts, expected);
+    }
+}
+
+#[test]
+fn what_only_googles_own_lines_obey_is_named_when_it_is_set() {
+    let asked = v3::AdvancedSettings {
+        speech_settings: Some(v3::advanced_settings::SpeechSettings {
+            endpointer_sensitivity: 90,
+            use_timeout_based_endpointing: true,
+            ..v3::advanced_settings::SpeechSettings::default()
+        }),
+        dtmf_settings: Some(v3::advanced_settings::DtmfSettings {
+            endpointing_timeout_duration: Some(prost_types::Duration {
+                seconds: 3,
+                nanos: 0,
+            }),
+            ..v3::advanced_settings::DtmfSettings::default()
+        }),
+        logging_settings: Some(v3::advanced_settings::LoggingSettings {
+            enable_stackdriver_logging: true,
+            enable_interaction_logging: false,
+            enable_consent_based_redaction: true,
+        }),
+        ..v3::AdvancedSettings::default()
+    };
+    assert_eq!(
+        settings::settings(asked, "en").unsupported,
+        [
+            "endpointer_sensitivity",
+            "use_timeout_based_endpointing",
+            "endpointing_timeout_duration",
+            "enable_stackdriver_logging",
+            "enable_consent_based_redaction",
+        ]
+    );
+    let unset = v3::AdvancedSettings {
+        speech_settings: Some(v3::advanced_settings::SpeechSettings::default()),
+        dtmf_settings: Some(v3::advanced_settings::DtmfSettings {
+            endpointing_timeout_duration: Some(prost_types::Duration::default()),
+            ..v3::advanced_settings::DtmfSettings::default()
+        }),
+        logging_settings: Some(v3::advanced_settings::LoggingSettings::default()),
+        ..v3::AdvancedSettings::default()
+    };
+    assert!(settings::settings(unset, "en").unsupported.is_empty());
 }
 
 #[test]
@@ -356,8 +584,16 @@ fn every_message_has_its_word_and_those_without_use_are_named() {
             Message::Unsupported("knowledge_info_card"),
         ),
         (
-            Sent::ToolCall(v3::ToolCall::default()),
-            Message::Unsupported("tool_call"),
+            Sent::ToolCall(v3::ToolCall {
+                tool: "t".to_owned(),
+                action: "a".to_owned(),
+                input_parameters: Some(strings([("city", "Ulm".to_owned())])),
+            }),
+            Message::ToolCall(ToolCall {
+                tool: "t".to_owned(),
+                action: "a".to_owned(),
+                parameters: json!({ "city": "Ulm" }),
+            }),
         ),
     ] {
         let converted = message(v3::ResponseMessage {
@@ -427,8 +663,18 @@ fn conversation() -> Conversation {
         "projects/p/locations/l/agents/a",
         "de-DE",
         "telephony",
+        "",
         start,
     )
+}
+
+fn turn(input: TurnInput) -> OpenTurn {
+    OpenTurn {
+        stream: StreamId(1),
+        input,
+        parameters: BTreeMap::new(),
+        model: None,
+    }
 }
 
 fn speech(prompt_ms: u64) -> TurnInput {
