@@ -279,7 +279,7 @@ async fn agents(
                 .with_context(|| format!("agents.{name}"))?;
             agent.endpoint = Some(format!("http://{address}"));
         }
-        let backend = CxBackend::new(name, &agent, &google)?;
+        let backend = CxBackend::new(name, &agent, &config.fallback, &google)?;
         backend
             .check()
             .await

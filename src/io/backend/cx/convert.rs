@@ -185,12 +185,18 @@ pub(crate) fn backend_event(
 
 /// The fault that a gRPC status stands for.
 ///
-/// A connection that breaks under a stream shows as "unknown" or "internal" made by the transport on our side; those carry
-/// the transport's error as their source, which a status that came from the server never does.
+/// A connection that breaks under a stream, or an HTTP/2 reset, shows as "unknown", "internal" or "cancelled" made by the
+/// transport on our side; those carry the transport's error as their source, which a status that came from the server never
+/// does. What we cancel ourselves has nobody left to read its status. A stream that just ends (GOAWAY, a proxy that resets
+/// it without an error) is told by words alone.
 pub(crate) fn fault(status: &Status) -> Fault {
-    let is_ours = std::error::Error::source(status).is_some();
+    /// How tonic begins to say that a stream ended without a status; a test has one that does.
+    const TRUNCATED: &str = "protocol error: missing grpc-status";
+
+    let is_ours =
+        std::error::Error::source(status).is_some() || status.message().starts_with(TRUNCATED);
     let kind = match status.code() {
-        Code::Unknown | Code::Internal if is_ours => FaultKind::Unavailable,
+        Code::Unknown | Code::Internal | Code::Cancelled if is_ours => FaultKind::Unavailable,
         code => fault_kind(code),
     };
     Fault {

@@ -30,6 +30,8 @@ use crate::io::backend::UPLINK_CAPACITY;
 use crate::io::backend::auth;
 use crate::io::backend::auth::Auth;
 use crate::io::backend::auth::AuthError;
+use crate::io::backend::breaker::Circuit;
+use crate::io::backend::breaker::Policy;
 use crate::io::backend::cx::convert::Conversation;
 use crate::io::backend::cx::stream::Turn;
 use crate::io::backend::endpoint;
@@ -52,6 +54,7 @@ struct Agent {
     label: Arc<str>,
     version: Version,
     pool: Pool,
+    circuit: Arc<Circuit>,
     auth: Auth,
     /// The resource name under which sessions are: the agent's, or its environment's.
     parent: String,
@@ -69,7 +72,7 @@ enum Version {
 }
 
 impl CxBackend {
-    /// The agent `name` as configured. Connects to nothing; [`Self::check`] does.
+    /// The agent `name` as configured; `fallback` says when its endpoint is left alone. Connects to nothing; [`Self::check`] does.
     ///
     /// # Errors
     /// If endpoint, credentials file, client certificate or Google's environment variables are wrong.
@@ -79,9 +82,10 @@ impl CxBackend {
     pub fn new(
         name: &str,
         agent: &config::Agent,
+        fallback: &config::Fallback,
         environment: &GoogleEnvironment,
     ) -> anyhow::Result<Self> {
-        Self::build(name, agent, environment).with_context(|| format!("agents.{name}"))
+        Self::build(name, agent, fallback, environment).with_context(|| format!("agents.{name}"))
     }
 
     /// Fetches a token, unless the agent is spoken to in plain text. For the start of the gateway: without it, missing
@@ -96,6 +100,7 @@ impl CxBackend {
     fn build(
         name: &str,
         agent: &config::Agent,
+        fallback: &config::Fallback,
         environment: &GoogleEnvironment,
     ) -> anyhow::Result<Self> {
         let version = match agent.kind {
@@ -113,6 +118,7 @@ impl CxBackend {
         let auth = Auth::new(name, credentials, environment, target.trust)?;
         let identity = identity.filter(|_| target.trust == Trust::Google);
         let pool = Pool::new(&target, identity).context("TLS")?;
+        let label: Arc<str> = name.into();
         tracing::info!(
             agent = name,
             host = %target.uri,
@@ -122,9 +128,10 @@ impl CxBackend {
         );
         Ok(Self {
             agent: Arc::new(Agent {
-                label: name.into(),
+                label: label.clone(),
                 version,
                 pool,
+                circuit: Circuit::new(label, Policy::new(fallback)),
                 auth,
                 parent: parent(agent),
                 language: agent.language.clone(),
