@@ -45,6 +45,8 @@ class Stream:
     """The gateway ended its side in order."""
     cancelled: bool = False
     """The gateway gave the stream up."""
+    is_silent: bool = False
+    """Nobody spoke on it, as far as the agent heard."""
 
     @property
     def first(self):
