@@ -7,6 +7,7 @@ import pytest
 import google_agent
 import sound
 import wishing_agent
+from conftest import found
 from conftest import free_port
 from conftest import run_programs
 from google_agent import FINAL
@@ -15,6 +16,10 @@ from google_agent import GREETING
 from google_agent import PARTIAL
 from google_agent import SECONDS
 from google_agent import GoogleAgent
+from refusing_agent import RefusingAgent
+from refusing_agent import TOKEN
+from refusing_agent import TokenServer
+from refusing_agent import make_certificate
 from wishing_agent import NO_SPEECH_TIMEOUT
 from wishing_agent import WishingAgent
 from wire import field_names
@@ -329,6 +334,37 @@ def test_the_agent_s_own_time_of_silence_is_obeyed(wishful):
     (_, answered), (half_closed, _) = wishful.agent.times[2], wishful.agent.times[3]
     silence = half_closed - answered - SECONDS[FINAL]
     assert silence == pytest.approx(NO_SPEECH_TIMEOUT + GRACE, abs=0.8)
+
+
+def test_a_token_that_is_refused_is_replaced_and_the_caller_is_greeted(start, tmp_path):
+    if found("openssl") is None:
+        pytest.skip("there is no openssl to make a certificate with")
+    key, certificate = make_certificate(tmp_path)
+    http, admin = free_port(), free_port()
+    tls = key.read_bytes(), certificate.read_bytes()
+    with TokenServer() as tokens, RefusingAgent("v3", tls=tls) as agent:
+        tokens.write_credentials(tmp_path / "user.json")
+        more = f'credentials = "{tmp_path / "user.json"}"'
+        config = tmp_path / "tandem.toml"
+        text = GATEWAY.format(http=http, admin=admin, kind="dialogflow-cx", agent=agent.port, more=more)
+        config.write_text(text.replace("http://127.0.0.1", "https://127.0.0.1"))
+        gateway = start(
+            "gateway-refused", "tandem", "serve", "--config", config, cwd=tmp_path, SSL_CERT_FILE=str(certificate)
+        )
+        gateway.wait_for_port(http)
+        caller = start(
+            "caller-refused",
+            *["tandem-load", "call", f"ws://127.0.0.1:{http}/twilio/media", "--admin", f"http://127.0.0.1:{admin}"],
+            *["--seconds", "4"],
+            cwd=tmp_path,
+        )
+        assert caller.wait(CALL_TIMEOUT) == 0, caller.output()
+        gateway.stop()
+        assert "agent says  “Hello.”" in caller.output(), gateway.output()
+        shown = [stream.metadata["authorization"] for stream in agent.streams]
+        assert shown[0] == f"Bearer {TOKEN.format(1)}"
+        assert len(shown) > 1 and set(shown[1:]) == {f"Bearer {TOKEN.format(2)}"}, shown
+        assert tokens.given == [TOKEN.format(1), TOKEN.format(2)]
 
 
 def test_without_credentials_the_gateway_refuses_to_start_with_one_sentence(start, tmp_path):
