@@ -18,7 +18,7 @@ pub(super) fn settings(settings: v3::AdvancedSettings, language: &str) -> AgentS
     let speech = settings.speech_settings.unwrap_or_default();
     AgentSettings {
         no_speech_timeout: speech.no_speech_timeout.and_then(some_time),
-        dtmf: settings.dtmf_settings.map(dtmf),
+        dtmf: settings.dtmf_settings.as_ref().map(dtmf),
         model: model(&speech.models, language),
         // The field is not optional: where logging is spoken of and this is not, it is off.
         keeps_transcripts: settings
@@ -28,7 +28,7 @@ pub(super) fn settings(settings: v3::AdvancedSettings, language: &str) -> AgentS
     }
 }
 
-fn dtmf(settings: advanced_settings::DtmfSettings) -> DtmfSettings {
+fn dtmf(settings: &advanced_settings::DtmfSettings) -> DtmfSettings {
     DtmfSettings {
         enabled: settings.enabled,
         max_digits: u32::try_from(settings.max_digits)
