@@ -186,7 +186,8 @@ impl Call {
             }
             Verdict::AskAgain => {
                 self.heard_to = self.uplink.captured();
-                self.say(self.settings.fallback.apology.clone());
+                let apology = self.settings.fallback.apology.clone();
+                self.say(&apology);
                 self.proceed();
             }
         }
@@ -223,7 +224,8 @@ impl Call {
         self.tell(Notice::Fallback);
         self.end_hold();
         self.tools.clear();
-        self.say(self.settings.fallback.prompt.clone());
+        let prompt = self.settings.fallback.prompt.clone();
+        self.say(&prompt);
         self.ending = Some(EndReason::BackendFailed);
         self.hand_off = HandOff::None;
         if let Some(to) = self.settings.fallback.transfer.clone() {
