@@ -40,7 +40,7 @@ pub(super) struct Failures {
     /// Whether the caller has said something to which no stream has answered with anything yet.
     pub(super) owes: bool,
     /// Whether the agent has ever answered in this call.
-    was_answered: bool,
+    pub(super) was_answered: bool,
     /// Whether the caller has been given to the fallback.
     pub(super) is_hopeless: bool,
 }

@@ -53,7 +53,7 @@ impl Call {
         self.tools.clear();
         self.want_hand_off(Some(transfer.to), transfer.metadata);
         self.ending = Some(EndReason::Transferred);
-        self.proceed();
+        self.leave(EndReason::Transferred);
     }
 
     /// Everything has been heard, and the call is to end as `reason`; or the leg is asked to transfer it first.
