@@ -23,6 +23,7 @@ use super::Twilio;
 use super::Uplink;
 use super::agents::agents;
 use super::agents::routes;
+use super::clips::clips;
 use super::load_sip::rtp;
 use super::load_sip::sip;
 use super::load_webrtc::webrtc;
@@ -160,11 +161,12 @@ fn config(
     let webrtc = webrtc(webrtc_section, environment, &http, &sip);
     let audio = audio(Section::new("audio".into(), fields.remove("audio"), report));
     let turn = turn(Section::new("turn".into(), fields.remove("turn"), report));
+    let clips = clips(Section::new("clips".into(), fields.remove("clips"), report));
     let log = log(Section::new("log".into(), fields.remove("log"), report));
-    let agents = agents(fields.remove("agents"), report);
+    let agents = agents(fields.remove("agents"), &clips, report);
     let routes = routes(fields.remove("routes"), &agents, report);
     for (name, node) in fields {
-        let reason = "unknown section; known: http, admin, limits, drain, sip, rtp, twilio, webrtc, audio, turn, log, routes, agents";
+        let reason = "unknown section; known: http, admin, limits, drain, sip, rtp, twilio, webrtc, audio, turn, clips, log, routes, agents";
         report.tell(&innermost(&node), &name, reason);
     }
     Config {
@@ -178,6 +180,7 @@ fn config(
         webrtc,
         audio,
         turn,
+        clips,
         log,
         routes,
         agents,

@@ -9,6 +9,7 @@
 
 mod address;
 mod agents;
+mod clips;
 pub mod load;
 mod load_sip;
 mod load_webrtc;
@@ -24,6 +25,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use self::clips::Clips;
 pub use self::sip::DigestAlgorithm;
 pub use self::sip::Rtp;
 pub use self::sip::SecretSource;
@@ -62,6 +64,8 @@ pub struct Config {
     pub audio: Audio,
     /// `[turn]`.
     pub turn: Turn,
+    /// `[clips]`.
+    pub clips: Clips,
     /// `[log]`.
     pub log: Log,
     /// `[[routes]]`, tried in order; the first that fits takes the call.
@@ -331,6 +335,8 @@ pub struct Agent {
     pub model: Option<String>,
     /// `local` only: a script file, seen from the working directory. Default: the embedded one.
     pub script: Option<PathBuf>,
+    /// The tools that its calls can run: URLs by the tools' resource names. Default none.
+    pub tools: BTreeMap<String, String>,
 }
 
 impl Agent {
@@ -346,6 +352,7 @@ impl Agent {
             credentials: None,
             model: None,
             script: None,
+            tools: BTreeMap::new(),
         }
     }
 }

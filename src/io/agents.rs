@@ -13,12 +13,15 @@ use crate::engine::media::codec::AudioFormat;
 use crate::engine::media::codec::Encoding;
 use crate::engine::media::frame::SampleRate;
 use crate::io::backend::Backend;
+use crate::io::errands::Services;
 use crate::io::leg::LegInfo;
 
 /// An agent that calls can be routed to.
 pub struct ConfiguredAgent {
     /// The service that answers.
     pub backend: Arc<dyn Backend>,
+    /// Whom its calls send for clips and to run tools.
+    pub services: Services,
     greeting: Option<TurnInput>,
     audio: config::Audio,
     turn: config::Turn,
@@ -31,6 +34,7 @@ impl ConfiguredAgent {
         agent: &config::Agent,
         audio: &config::Audio,
         turn: &config::Turn,
+        services: Services,
     ) -> Self {
         let greeting = match &agent.greeting {
             config::Greeting::Event(event) => Some(TurnInput::Event(event.clone())),
@@ -40,6 +44,7 @@ impl ConfiguredAgent {
         };
         Self {
             backend,
+            services,
             greeting,
             audio: audio.clone(),
             turn: turn.clone(),
@@ -93,6 +98,7 @@ impl ConfiguredAgent {
             call_duration,
             hand_off_to,
             transfer_failed_event: self.turn.transfer_failed_event.clone(),
+            tools: self.services.tools.names(),
             ..CallSettings::new(leg.traits)
         }
     }

@@ -183,6 +183,7 @@ impl Calls {
             parameters: info.parameters.clone(),
             output: agent.downlink(info.traits.rate),
         });
+        let errands = agent.services.for_call(id.to_string());
         let settings = agent.call_settings(
             &info,
             self.0.limits.call_duration,
@@ -223,7 +224,7 @@ impl Calls {
                 from = %PhoneNumber(&info.from), to = %PhoneNumber(&info.to),
                 route = place.route.name, agent = place.route.agent, "a call begins"
             );
-            let call = driver::drive(leg, settings, session, journal.clone(), stopped);
+            let call = driver::drive(leg, settings, session, errands, journal.clone(), stopped);
             let Outcome {
                 reason,
                 transfer_to,

@@ -23,6 +23,7 @@ use crate::engine::call::settings::CallSettings;
 use crate::engine::media::frame::FRAME_DURATION;
 use crate::io::backend::Session;
 use crate::io::backend::TurnStream;
+use crate::io::errands::Errands;
 use crate::io::journal::Journal;
 use crate::io::leg::CONTROL_RESERVE;
 use crate::io::leg::Leg;
@@ -44,6 +45,7 @@ struct Driver {
     session: Box<dyn Session>,
     streams: Vec<(StreamId, TurnStream)>,
     events: mpsc::Sender<(StreamId, BackendEvent)>,
+    errands: Errands,
     journal: Journal,
     transfer_to: Option<String>,
 }
@@ -62,6 +64,7 @@ pub async fn drive(
     leg: Leg,
     settings: CallSettings,
     session: Box<dyn Session>,
+    errands: Errands,
     journal: Journal,
     mut stop: mpsc::Receiver<EndReason>,
 ) -> Outcome {
@@ -73,6 +76,7 @@ pub async fn drive(
         session,
         streams: Vec::new(),
         events,
+        errands,
         journal,
         transfer_to: None,
     };
@@ -100,7 +104,9 @@ pub async fn drive(
             () = timer.as_mut() => {}
             // 3. The backend: words cut prompts, and answers are waited for.
             Some((stream, event)) = backend.recv() => driver.on_backend(stream, event),
-            // 4. The caller's audio, which is buffered twice over.
+            // 4. Clips and what came of tools: rare, and waited for in silence.
+            Some(event) = driver.errands.next() => driver.call.handle(event, now()),
+            // 5. The caller's audio, which is buffered twice over.
             item = driver.leg.input.recv() => driver.on_leg(item),
         }
         // Audio that is here must be heard before the clock finds it missing.
@@ -181,7 +187,8 @@ impl Driver {
                 Action::Transfer(transfer) => {
                     send(&mut self.leg, LegOutput::Transfer(Box::new(transfer)));
                 }
-                Action::Fetch(..) | Action::RunTool(_) => {}
+                Action::Fetch(clip, uri) => self.errands.fetch(clip, &uri),
+                Action::RunTool(call) => self.errands.run_tool(call),
                 Action::Tell(notice) => {
                     if let Notice::Transfer { to: Some(to), .. } = &notice {
                         self.transfer_to = Some(to.clone());

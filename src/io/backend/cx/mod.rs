@@ -52,7 +52,7 @@ struct Agent {
     label: Arc<str>,
     version: Version,
     pool: Pool,
-    auth: Auth,
+    auth: Arc<Auth>,
     /// The resource name under which sessions are: the agent's, or its environment's.
     parent: String,
     language: String,
@@ -91,6 +91,11 @@ impl CxBackend {
         self.agent.auth.check().await
     }
 
+    /// Who the agent's calls are towards Google.
+    pub fn auth(&self) -> Arc<Auth> {
+        self.agent.auth.clone()
+    }
+
     fn build(
         name: &str,
         agent: &config::Agent,
@@ -123,7 +128,7 @@ impl CxBackend {
                 label: name.into(),
                 version,
                 pool,
-                auth,
+                auth: Arc::new(auth),
                 parent: parent(agent),
                 language: agent.language.clone(),
                 model: agent.model.clone().unwrap_or_default(),
