@@ -35,7 +35,7 @@ const MAY_NAME: [(&str, &[&str]); 25] = [
     ("io/metrics.rs", &["engine", "io::leg"]),
     ("io/telemetry.rs", &["config"]),
     ("io/journal.rs", &["engine"]),
-    ("io/transfers.rs", &[]),
+    ("io/transfers.rs", &["config", "engine"]),
     (
         "io/agents.rs",
         &["config", "engine", "io::backend", "io::errands", "io::leg"],
