@@ -40,12 +40,15 @@ use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
 use self::gate::Gate;
 use self::ports::Ports;
 use crate::config;
+use crate::engine::call::settings::LegTraits;
+use crate::engine::media::frame::SampleRate;
 use crate::engine::rtp::dtls::Identity;
 use crate::io::ingress::Exchange;
 use crate::io::ingress::tally;
@@ -60,6 +63,19 @@ pub struct SipIngress {
     pub calls_per_second: u32,
     /// Where calls go.
     pub exchange: Arc<dyn Exchange>,
+}
+
+/// How a leg behaves whose codec has this rate: it rings for at most `answer_within`, takes a packet every 20 ms, and can be
+/// transferred by REFER.
+pub const fn traits(rate: SampleRate, answer_within: Duration) -> LegTraits {
+    LegTraits {
+        rate,
+        lead: Duration::ZERO,
+        confirms_playout: false,
+        continuous: true,
+        rings: Some(answer_within),
+        transfers: true,
+    }
 }
 
 /// What every part of the ingress needs.

@@ -32,6 +32,8 @@ use tracing::debug;
 use tracing::warn;
 
 use crate::config;
+use crate::engine::call::settings::LegTraits;
+use crate::engine::media::frame::SampleRate;
 use crate::io::ingress::Exchange;
 use crate::io::ingress::twilio::refused::Refused;
 use crate::io::ingress::twilio::token::Tokens;
@@ -97,6 +99,18 @@ pub struct TwilioIngress {
     pub exchange: Arc<dyn Exchange>,
     /// How long things may take.
     pub timings: Timings,
+}
+
+/// How a leg behaves: mu-law at 8 kHz, a far end that buffers and returns marks, and no transfer before the websocket closes.
+pub const fn traits() -> LegTraits {
+    LegTraits {
+        rate: SampleRate::HZ_8000,
+        lead: LEAD,
+        confirms_playout: true,
+        continuous: false,
+        rings: None,
+        transfers: false,
+    }
 }
 
 /// The three routes: `POST /twilio/voice`, `GET /twilio/media`, `POST /twilio/action`. Call it after the metrics' recorder

@@ -9,7 +9,6 @@ use axum::extract::ws::WebSocket;
 use futures_util::Stream;
 use tracing::info;
 
-use super::LEAD;
 use super::Shared;
 use super::ending::Ending;
 use super::ending::next_text;
@@ -19,8 +18,6 @@ use super::messages::Message;
 use super::messages::Start;
 use super::refused::Refused;
 use super::webhook::TOKEN_PARAMETER;
-use crate::engine::call::settings::LegTraits;
-use crate::engine::media::frame::SampleRate;
 use crate::io::ingress::Admission;
 use crate::io::leg::IngressKind;
 use crate::io::leg::Leg;
@@ -112,14 +109,7 @@ fn admit(shared: &Shared, start: &Start<'_>) -> Result<Admitted, Refused> {
         domain: String::new(),
         headers: Vec::new(),
         parameters,
-        traits: LegTraits {
-            rate: SampleRate::HZ_8000,
-            lead: LEAD,
-            confirms_playout: true,
-            continuous: false,
-            rings: None,
-            transfers: false,
-        },
+        traits: super::traits(),
     };
     let admission = shared.ingress.exchange.admit(&info)?;
     let (leg, port) = leg(info);
