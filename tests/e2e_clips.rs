@@ -21,16 +21,39 @@ use futures_util::future::BoxFuture;
 use serde_json::Value;
 use serde_json::json;
 use tandem::config;
+use tandem::engine::call::end::EndReason;
+use tandem::engine::call::event::Answer;
+use tandem::engine::call::event::BackendEvent;
 use tandem::engine::call::event::ClipId;
 use tandem::engine::call::event::Event;
+use tandem::engine::call::event::Message;
+use tandem::engine::call::event::OpenTurn;
+use tandem::engine::call::event::StreamId;
 use tandem::engine::call::event::ToolCall;
+use tandem::engine::call::event::ToolResult;
+use tandem::engine::call::event::TurnInput;
+use tandem::engine::call::settings::CallSettings;
+use tandem::engine::call::settings::LegTraits;
+use tandem::engine::media::frame::SampleRate;
+use tandem::engine::media::ring;
+use tandem::io::backend::Session;
+use tandem::io::backend::TurnStream;
 use tandem::io::backend::auth::Auth;
 use tandem::io::backend::endpoint::GoogleEnvironment;
 use tandem::io::backend::endpoint::Trust;
 use tandem::io::clips::Account;
 use tandem::io::clips::Clips;
+use tandem::io::driver;
+use tandem::io::driver::Order;
+use tandem::io::driver::Outcome;
 use tandem::io::errands::Errands;
 use tandem::io::errands::Services;
+use tandem::io::journal::Journal;
+use tandem::io::leg;
+use tandem::io::leg::IngressKind;
+use tandem::io::leg::LegInfo;
+use tandem::io::leg::LegOutput;
+use tandem::io::leg::LegPort;
 use tandem::io::tools::Tools;
 use tandem::io::web::Certificate;
 use tandem::io::web::Lookup;
@@ -43,6 +66,8 @@ use tokio::io::AsyncReadExt as _;
 use tokio::io::AsyncWrite;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio::time::sleep;
 use tokio::time::timeout;
 
@@ -546,7 +571,183 @@ async fn a_tool_on_a_private_network_needs_leave() {
     assert_eq!(server.connections.load(Ordering::SeqCst), 0);
 }
 
+// ---- in a call
+
+#[tokio::test]
+async fn the_caller_hears_the_clip_that_the_agent_names() {
+    let tone = tone();
+    let served = tone.clone();
+    let server = Server::start(move |_| {
+        let head = format!(
+            "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n",
+            served.len()
+        );
+        [head.as_bytes(), &served].concat()
+    })
+    .await;
+    let world = World::open();
+    std::fs::create_dir_all(world.folder.path().join("prompts")).expect("a folder");
+    std::fs::write(world.folder.path().join("prompts/tone.wav"), &tone).expect("a prompt");
+    for uri in [server.url("/tone.wav"), "tone.wav".to_owned()] {
+        let play = Message::PlayAudio {
+            uri: uri.clone(),
+            interruptible: true,
+        };
+        let mut call = world.begin(vec![play]);
+        let heard = call.hear(TONE_SAMPLES).await;
+        assert!(loudness(&heard, TONE_HZ) > 0.9, "{uri}");
+        assert!(loudness(&heard, TONE_HZ * 1.5) < 0.01, "{uri}");
+        call.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn what_came_of_a_tool_goes_back_to_the_agent() {
+    let server = Server::start(|_| ok(r#"{"degrees": 21}"#)).await;
+    let world = World::with_tool(&server.url("/"));
+    let mut call = world.begin(vec![Message::ToolCall(ToolCall {
+        tool: "tools/weather".to_owned(),
+        action: "look".to_owned(),
+        parameters: json!({ "place": "Köln" }),
+    })]);
+    assert_eq!(call.turn().await, TurnInput::Event("WELCOME".to_owned()));
+    let result = ToolResult {
+        tool: "tools/weather".to_owned(),
+        action: "look".to_owned(),
+        outcome: Ok(json!({ "degrees": 21 })),
+    };
+    assert_eq!(call.turn().await, TurnInput::ToolResult(result));
+    call.stop().await;
+}
+
+#[tokio::test]
+async fn a_call_that_ends_gives_up_what_is_under_way() {
+    let server = Server::slow(PATIENCE, |_| ok("too late")).await;
+    let call = World::open().begin(vec![Message::PlayAudio {
+        uri: server.url("/x.wav"),
+        interruptible: true,
+    }]);
+    server.has_been_asked().await;
+    call.stop().await;
+    server.is_left().await;
+}
+
 // ---- helpers
+
+/// The tests' tone, and how long it lasts.
+const TONE_HZ: f64 = 440.0;
+const TONE_SAMPLES: usize = 4_000;
+
+/// Half a second of a tone at 8 kHz, as a WAV file.
+fn tone() -> Vec<u8> {
+    let spec = hound::WavSpec {
+        channels: 1,
+        sample_rate: 8_000,
+        bits_per_sample: 16,
+        sample_format: hound::SampleFormat::Int,
+    };
+    let mut file = io::Cursor::new(Vec::new());
+    let mut writer = hound::WavWriter::new(&mut file, spec).expect("a file");
+    for at in 0..TONE_SAMPLES {
+        let phase = at as f64 * TONE_HZ * std::f64::consts::TAU / 8_000.0;
+        writer
+            .write_sample((phase.sin() * 8_000.0) as i16)
+            .expect("written");
+    }
+    writer.finalize().expect("written");
+    file.into_inner()
+}
+
+/// How much of the sound is at this frequency, from 0 to 1.
+fn loudness(samples: &[i16], hz: f64) -> f64 {
+    let (mut sine, mut cosine, mut all) = (0.0, 0.0, 0.0);
+    for (at, sample) in samples.iter().enumerate() {
+        let phase = at as f64 * hz * std::f64::consts::TAU / 8_000.0;
+        let sample = f64::from(*sample);
+        sine += sample * phase.sin();
+        cosine += sample * phase.cos();
+        all += sample * sample;
+    }
+    2.0 * (sine * sine + cosine * cosine) / (all * samples.len() as f64)
+}
+
+/// A call with an agent that answers its greeting in one way and then listens.
+struct RunningCall {
+    port: LegPort,
+    turns: mpsc::UnboundedReceiver<TurnInput>,
+    orders: mpsc::Sender<Order>,
+    driver: JoinHandle<Outcome>,
+}
+
+impl RunningCall {
+    async fn turn(&mut self) -> TurnInput {
+        let turn = timeout(PATIENCE, self.turns.recv()).await;
+        turn.expect("in time").expect("the call lives")
+    }
+
+    /// What the caller hears, from the first sound on.
+    async fn hear(&mut self, samples: usize) -> Vec<i16> {
+        let mut heard = Vec::new();
+        while heard.len() < samples {
+            let output = timeout(PATIENCE, self.port.output.recv()).await;
+            if let Some(LegOutput::Audio(frame)) = output.expect("in time") {
+                let is_silent = frame.samples().iter().all(|sample| *sample == 0);
+                if !heard.is_empty() || !is_silent {
+                    heard.extend_from_slice(frame.samples());
+                }
+            }
+        }
+        heard
+    }
+
+    async fn stop(self) {
+        let stop = Order::Stop(EndReason::Operator);
+        self.orders.send(stop).await.expect("the call lives");
+        let outcome = timeout(PATIENCE, self.driver).await;
+        let outcome = outcome.expect("in time").expect("no panic");
+        assert_eq!(outcome.reason, EndReason::Operator);
+    }
+}
+
+/// Answers the first turn with these messages, and no other.
+struct Agent {
+    messages: Vec<Message>,
+    turns: mpsc::UnboundedSender<TurnInput>,
+    /// What nobody listens to.
+    heard: Vec<ring::Receiver<u8>>,
+}
+
+impl Session for Agent {
+    fn open(
+        &mut self,
+        turn: OpenTurn,
+        events: mpsc::Sender<(StreamId, BackendEvent)>,
+    ) -> TurnStream {
+        let stream = turn.stream;
+        let is_speech = matches!(turn.input, TurnInput::Speech { .. });
+        // The test may have seen enough.
+        let _ = self.turns.send(turn.input);
+        let messages = std::mem::take(&mut self.messages);
+        let task = tokio::spawn(async move {
+            if is_speech || messages.is_empty() {
+                std::future::pending::<()>().await;
+            }
+            let answer = BackendEvent::Answer(Box::new(Answer {
+                messages,
+                ..Answer::default()
+            }));
+            for event in [answer, BackendEvent::Closed(None)] {
+                let _ = events.send((stream, event)).await;
+            }
+        });
+        let audio = is_speech.then(|| {
+            let (audio, heard) = ring::ring(64 * 1024);
+            self.heard.push(heard);
+            audio
+        });
+        TurnStream::new(audio, task.abort_handle())
+    }
+}
 
 /// What an agent's calls have.
 struct World {
@@ -613,6 +814,53 @@ impl World {
             account: self.account.clone(),
         };
         services.for_call("call-1".to_owned())
+    }
+
+    /// A call whose agent answers the greeting with these messages.
+    fn begin(&self, messages: Vec<Message>) -> RunningCall {
+        let traits = LegTraits {
+            rate: SampleRate::HZ_8000,
+            lead: Duration::ZERO,
+            confirms_playout: false,
+            continuous: false,
+            rings: None,
+            transfers: false,
+        };
+        let (leg, port) = leg::leg(LegInfo {
+            ingress: IngressKind::Twilio,
+            external_id: "CA1".to_owned(),
+            from: String::new(),
+            to: String::new(),
+            domain: String::new(),
+            headers: Vec::new(),
+            parameters: BTreeMap::new(),
+            traits,
+        });
+        let settings = CallSettings {
+            tools: self.tools.names(),
+            ..CallSettings::new(traits)
+        };
+        let (sender, turns) = mpsc::unbounded_channel();
+        let agent = Agent {
+            messages,
+            turns: sender,
+            heard: Vec::new(),
+        };
+        let (orders, ordered) = mpsc::channel(1);
+        let driver = tokio::spawn(driver::drive(
+            leg,
+            settings,
+            Box::new(agent),
+            self.call(),
+            Journal::new(),
+            ordered,
+        ));
+        RunningCall {
+            port,
+            turns,
+            orders,
+            driver,
+        }
     }
 
     async fn fetch(&self, uri: &str) -> Result<Bytes, String> {

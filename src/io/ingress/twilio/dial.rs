@@ -27,23 +27,26 @@ const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
 
 /// How a `<Dial>` ended, by the webhook's `DialCallStatus`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Dialled<'a> {
+pub(super) enum Dialled {
     /// Someone took the call, and it is over.
     Taken,
     /// Nobody took it, for this reason.
-    Failed(&'a str),
+    Failed(&'static str),
 }
 
-impl<'a> Dialled<'a> {
+impl Dialled {
     /// Reads the status; `None` if there is none, and so nothing has been dialled yet.
-    pub(super) fn of(status: &'a str) -> Option<Self> {
-        match status {
-            "" => None,
-            "completed" | "answered" => Some(Self::Taken),
-            // `busy`, `no-answer`, `failed`, `canceled`, and whatever Twilio may yet think of: a caller who is brought back
-            // for nothing can hang up.
-            failure => Some(Self::Failed(failure)),
-        }
+    pub(super) fn of(status: &str) -> Option<Self> {
+        Some(match status {
+            "" => return None,
+            "completed" | "answered" => Self::Taken,
+            "busy" => Self::Failed("busy"),
+            "no-answer" => Self::Failed("no-answer"),
+            "failed" => Self::Failed("failed"),
+            "canceled" => Self::Failed("canceled"),
+            // Whatever Twilio may yet think of: a caller who is brought back for nothing can hang up.
+            _ => Self::Failed("unknown"),
+        })
     }
 }
 
@@ -161,9 +164,10 @@ mod tests {
         for taken in ["completed", "answered"] {
             assert_eq!(Dialled::of(taken), Some(Dialled::Taken));
         }
-        for failure in ["busy", "no-answer", "failed", "canceled", "exploded"] {
+        for failure in ["busy", "no-answer", "failed", "canceled"] {
             assert_eq!(Dialled::of(failure), Some(Dialled::Failed(failure)));
         }
+        assert_eq!(Dialled::of("exploded"), Some(Dialled::Failed("unknown")));
         assert!(is_gone("completed") && !is_gone("in-progress") && !is_gone(""));
     }
 
