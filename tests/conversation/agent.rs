@@ -203,7 +203,12 @@ fn segment(piece: Piece, format: AudioFormat) -> MixedSegment {
     }
 }
 
-/// A tone as an agent or a web server stores it.
-pub(crate) fn tone(format: AudioFormat, hz: f64, seconds: f64) -> Bytes {
+/// A tone as an agent sends it.
+fn tone(format: AudioFormat, hz: f64, seconds: f64) -> Bytes {
     sound::encode(format, &sound::tone(format.rate, hz, secs(seconds))).into()
+}
+
+/// A tone as it is stored where clips are.
+pub(crate) fn clip(format: AudioFormat, hz: f64, seconds: f64) -> Bytes {
+    sound::wav(format, &sound::tone(format.rate, hz, secs(seconds))).into()
 }

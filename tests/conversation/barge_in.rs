@@ -31,6 +31,10 @@ behaviours! {
     words_after_the_duck_cut,
     /// design §4.5, field notes 11
     a_cough_ducks_and_then_nothing_of_the_prompt_is_missed,
+    /// design §4.5, field notes 11
+    several_coughs_cost_nothing_either,
+    /// design §4.5, field notes 11
+    a_cough_at_the_very_end_gives_the_end_back,
     /// design §4.5, field notes 8
     a_burst_of_noise_cuts_nothing,
     /// design §4.5
@@ -145,6 +149,48 @@ fn a_cough_ducks_and_then_nothing_of_the_prompt_is_missed(kind: Ingress) {
         let loud = call.ear().loud(hz);
         assert!(loud >= ms(440), "{hz} Hz was heard for {loud:?}");
     }
+}
+
+fn several_coughs_cost_nothing_either(kind: Ingress) {
+    let steps = [
+        600.0, 800.0, 1_000.0, 1_200.0, 1_400.0, 1_600.0, 1_800.0, 2_000.0,
+    ];
+    let prompt = says("A welcome in eight parts", 0.0).tones(&steps, 0.5);
+    let mut call = Conversation::greeted(kind, prompt);
+    call.run(ms(700));
+    call.speak(ms(350));
+    call.run(secs(2.5));
+    call.speak(ms(350));
+    call.run(secs(8.0));
+    assert_eq!(
+        (call.told(&Notice::Ducked), call.told(&Notice::Restored)),
+        (2, 2)
+    );
+    assert_eq!(
+        (call.barge_ins(), call.outcomes()),
+        (0, vec![SegmentOutcome::Played])
+    );
+    for hz in steps {
+        let loud = call.ear().loud(hz);
+        assert!(loud >= ms(440), "{hz} Hz was heard for {loud:?}");
+    }
+}
+
+fn a_cough_at_the_very_end_gives_the_end_back(kind: Ingress) {
+    let steps = [600.0, 800.0, 1_000.0, 1_200.0];
+    let prompt = says("A welcome in four parts", 0.0).tones(&steps, 0.5);
+    let mut call = Conversation::greeted(kind, prompt);
+    call.run(ms(1_650));
+    call.speak(ms(300));
+    call.run(secs(5.0));
+    assert_eq!(
+        (call.told(&Notice::Ducked), call.told(&Notice::Restored)),
+        (1, 1)
+    );
+    assert_eq!(call.outcomes(), [SegmentOutcome::Played]);
+    let last = call.ear().loud(1_200.0);
+    assert!(last >= ms(440), "the end was heard for {last:?}");
+    assert!(call.is_listening());
 }
 
 fn a_burst_of_noise_cuts_nothing(kind: Ingress) {
@@ -356,7 +402,7 @@ fn digits_over_a_protected_prompt_are_collected_and_cut_nothing(kind: Ingress) {
     let mut call = Conversation::greeted(kind, says("The legal notice", 4.0).protected());
     call.run(secs(1.0));
     call.press('2');
-    call.run(secs(7.0));
+    call.run(ms(3_500));
     assert_eq!(
         (call.barge_ins(), call.outcomes()),
         (0, vec![SegmentOutcome::Played])

@@ -26,11 +26,11 @@ behaviours! {
     /// facts §13, facts §5.1
     digits_are_collected_as_the_command_says,
     /// facts §13, design §4.5
-    a_turn_may_be_closed_to_interruptions,
+    interruptions_may_be_switched_off_and_on,
     /// facts §13, design §4.8
-    a_turn_may_have_a_no_input_time_of_its_own,
+    the_agent_may_set_the_no_input_time,
     /// facts §13, design §4.4
-    a_turn_may_let_voice_cut_its_partials,
+    a_partial_may_let_voice_cut_it,
     /// facts §13, design §4.9
     a_transfer_is_carried_out_after_the_speech,
     /// facts §13, design §4.9
@@ -126,7 +126,7 @@ fn digits_are_collected_as_the_command_says(kind: Ingress) {
     );
 }
 
-fn a_turn_may_be_closed_to_interruptions(kind: Ingress) {
+fn interruptions_may_be_switched_off_and_on(kind: Ingress) {
     let mut call = asked(kind);
     let closed = json!({"turn": {"barge_in": "off"}});
     call.answer(says("Hear me out", 2.0).commanding(closed));
@@ -137,13 +137,14 @@ fn a_turn_may_be_closed_to_interruptions(kind: Ingress) {
     assert_eq!((call.barge_ins(), call.told(&Notice::Ducked)), (0, 0));
     assert_eq!(call.outcomes(), [SegmentOutcome::Played]);
     call.understands("but I");
-    call.answer(says("Yes?", 2.0));
+    let open = json!({"turn": {"barge_in": "words"}});
+    call.answer(says("Yes?", 2.0).commanding(open));
     call.run(secs(1.0));
     call.interim("at last");
-    assert_eq!(call.barge_ins(), 1, "only that turn was closed");
+    assert_eq!(call.barge_ins(), 1, "until the agent opens it again");
 }
 
-fn a_turn_may_have_a_no_input_time_of_its_own(kind: Ingress) {
+fn the_agent_may_set_the_no_input_time(kind: Ingress) {
     let mut call = asked(kind);
     let patient = json!({"turn": {"no_input_timeout": "10s"}});
     call.answer(says("Take your time", 0.5).commanding(patient));
@@ -153,7 +154,7 @@ fn a_turn_may_have_a_no_input_time_of_its_own(kind: Ingress) {
     assert_eq!(call.half_closed().len(), 1);
 }
 
-fn a_turn_may_let_voice_cut_its_partials(kind: Ingress) {
+fn a_partial_may_let_voice_cut_it(kind: Ingress) {
     let mut call = asked(kind);
     let partial =
         says("One moment", 4.0).partial(tandem::engine::call::event::Cancellation::Forbidden);

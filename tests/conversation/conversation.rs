@@ -93,6 +93,8 @@ pub(crate) struct Conversation {
 struct Stream {
     opened: Instant,
     audio: Vec<u8>,
+    /// How many bytes each of its messages had, those aside that end an utterance.
+    messages: Vec<usize>,
     takes_audio: bool,
     over: bool,
 }
@@ -285,7 +287,7 @@ impl Conversation {
 
     /// A clip is here.
     pub(crate) fn fetched(&mut self, clip: ClipId, hz: f64, seconds: f64) {
-        let bytes = agent::tone(self.format, hz, seconds);
+        let bytes = agent::clip(self.format, hz, seconds);
         self.handle(Event::Fetched(clip, Ok(bytes)));
     }
 
@@ -413,6 +415,7 @@ impl Conversation {
                     let stream = Stream {
                         opened: self.now,
                         audio: Vec::new(),
+                        messages: Vec::new(),
                         takes_audio: matches!(turn.input, TurnInput::Speech { .. }),
                         over: false,
                     };
@@ -423,6 +426,8 @@ impl Conversation {
                 Action::SendAudio(stream, bytes) => {
                     let bytes = bytes.to_vec();
                     self.send(stream, &bytes);
+                    let of_it = self.streams.get_mut(&stream).expect("it was opened");
+                    of_it.messages.push(bytes.len());
                     self.check_pace(stream);
                     continue;
                 }
@@ -674,9 +679,10 @@ impl Conversation {
         self.duration_of(self.streams[&stream].audio.len())
     }
 
-    /// The bytes that a stream was given.
-    pub(crate) fn audio_of(&self, stream: StreamId) -> &[u8] {
-        &self.streams[&stream].audio
+    /// How long each of a stream's messages is.
+    pub(crate) fn messages_to(&self, stream: StreamId) -> Vec<Duration> {
+        let messages = self.streams[&stream].messages.iter();
+        messages.map(|bytes| self.duration_of(*bytes)).collect()
     }
 
     /// How much of the newest stream's audio lies before the moment at which it was opened.
@@ -696,7 +702,7 @@ impl Conversation {
 
     /// How much of a phrase a stream was given: the share of its frames that are found in the audio, unchanged.
     pub(crate) fn share_in(&self, stream: StreamId, phrase: &Phrase) -> f64 {
-        let audio = self.audio_of(stream);
+        let audio = &self.streams[&stream].audio;
         let frames = phrase.0.chunks_exact(self.format.rate.frame_samples());
         let voiced = frames.filter(|frame| {
             frame

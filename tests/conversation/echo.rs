@@ -17,6 +17,8 @@ behaviours! {
     /// design §4.5, field notes 15
     our_own_echo_cuts_no_prompt_in_the_voice_mode_either,
     /// design §4.5, field notes 15
+    our_own_echo_cuts_no_prompt_however_late_it_comes,
+    /// design §4.5, field notes 15
     words_that_are_our_own_echo_are_refused_and_counted_once,
     /// field notes 15, field notes 17
     a_caller_who_speaks_over_the_echo_is_heard,
@@ -53,6 +55,16 @@ fn our_own_echo_cuts_no_prompt_in_the_voice_mode_either(kind: Ingress) {
         (call.barge_ins(), call.outcomes()),
         (0, vec![SegmentOutcome::Played])
     );
+}
+
+fn our_own_echo_cuts_no_prompt_however_late_it_comes(kind: Ingress) {
+    for delay in [30, 90, 300, 560] {
+        let mut call = on_a_speakerphone(kind, BargeInMode::Voice, 6.0);
+        call.echo = Some((20.0, ms(delay)));
+        call.run(secs(12.0));
+        assert_eq!(call.barge_ins(), 0, "{delay} ms late");
+        assert_eq!(call.outcomes()[0], SegmentOutcome::Played);
+    }
 }
 
 fn words_that_are_our_own_echo_are_refused_and_counted_once(kind: Ingress) {

@@ -3,6 +3,7 @@
 use serde_json::json;
 use tandem::engine::call::end::EndReason;
 use tandem::engine::call::event::Event;
+use tandem::engine::call::event::FaultKind;
 use tandem::engine::call::event::LegEnd;
 use tandem::engine::call::event::Message;
 use tandem::engine::call::event::Transfer;
@@ -45,6 +46,10 @@ behaviours! {
     a_caller_who_leaves_while_being_transferred_was_transferred,
     /// design §4.9
     an_operator_transfers_at_once,
+    /// design §4.9
+    an_operator_need_not_wait_for_a_turn_that_is_tried_again,
+    /// field notes 32
+    another_request_while_a_transfer_is_under_way_asks_nothing_twice,
     /// design §4.11
     a_call_ends_once_and_its_stream_with_it,
     /// design §4.11
@@ -222,6 +227,32 @@ fn an_operator_transfers_at_once(kind: Ingress) {
     assert_eq!(call.cancelled(), [stream]);
     call.run(secs(2.0));
     assert!(call.ear().ends(AGENT_HZ).expect("heard") <= asked_at + ms(20));
+}
+
+fn an_operator_need_not_wait_for_a_turn_that_is_tried_again(kind: Ingress) {
+    let mut call = Conversation::listening(kind);
+    call.press('7');
+    call.press('#');
+    call.run(ms(500));
+    call.fail(FaultKind::ResourceExhausted);
+    call.run(ms(100));
+    call.forget();
+    call.handle(Event::Transfer(transfer("+15550199")));
+    call.run(ms(100));
+    assert_handed_over(&call, &transfer("+15550199"));
+    call.run(secs(3.0));
+    assert_none(&call.turns());
+}
+
+fn another_request_while_a_transfer_is_under_way_asks_nothing_twice(kind: Ingress) {
+    let mut call = asked(kind);
+    call.answer(handing_over(Message::TransferCall("1000".into())));
+    call.run(secs(2.0));
+    call.handle(Event::Transfer(transfer("2000")));
+    call.handle(Event::Transfer(transfer("1000")));
+    call.run(secs(1.0));
+    assert_handed_over(&call, &transfer("1000"));
+    assert!(call.count(|did| matches!(did, Did::Ended(_))) <= 1);
 }
 
 fn a_call_ends_once_and_its_stream_with_it(kind: Ingress) {

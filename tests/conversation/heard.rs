@@ -6,12 +6,14 @@ use serde_json::Value;
 use serde_json::json;
 use tandem::engine::call::end::EndReason;
 use tandem::engine::call::event::Message;
+use tandem::engine::call::event::TurnInput;
 use tandem::engine::call::notice::Notice;
 use tandem::engine::call::notice::SegmentOutcome;
 
 use crate::agent::Piece;
 use crate::agent::says;
 use crate::conversation::Conversation;
+use crate::conversation::Did;
 use crate::conversation::assert_about;
 use crate::conversation::ms;
 use crate::conversation::secs;
@@ -28,6 +30,10 @@ behaviours! {
     the_agent_need_not_be_told,
     /// design §4.6, field notes 10
     what_was_heard_is_what_was_played_and_not_what_was_sent,
+    /// design §4.5, design §4.6
+    a_prompt_that_was_restored_and_then_cut_was_heard_as_far_as_it_came,
+    /// design §4.6, facts §5.1
+    digits_that_cut_a_prompt_say_what_was_heard,
     /// design §4.6, field notes 9
     what_comes_back_after_a_cut_counts_as_cut,
     /// design §4.6
@@ -123,6 +129,43 @@ fn what_was_heard_is_what_was_played_and_not_what_was_sent(kind: Ingress) {
     let by_ear = call.ear().loud(crate::agent::AGENT_HZ);
     assert_about(heard.expect("told"), by_ear, ms(40));
     assert_about(by_ear, call.age() - began, ms(40));
+}
+
+fn a_prompt_that_was_restored_and_then_cut_was_heard_as_far_as_it_came(kind: Ingress) {
+    let steps: Vec<f64> = (3..18).map(|step| f64::from(step) * 200.0).collect();
+    let prompt = says(PROMPT, 0.0).tones(&steps, 0.5);
+    let mut call = Conversation::greeted(kind, prompt);
+    call.run(secs(1.0));
+    call.speak(ms(350));
+    call.run_until(secs(4.0), |call| call.told(&Notice::Restored) == 1);
+    call.run(secs(2.2));
+    call.interim("stop");
+    let heard = call.all(|did| match did {
+        Did::Told(Notice::BargeIn { heard_ms }) => Some(ms(*heard_ms)),
+        _ => None,
+    });
+    let ear = call.ear();
+    let begun = steps.iter().filter(|hz| ear.loud(**hz) >= ms(40)).count() as u32;
+    let last = ear.loud(steps[begun as usize - 1]);
+    let expected = ms(500) * (begun - 1) + last.min(ms(500));
+    assert!(expected < secs(4.0), "{expected:?}: the duck cost time");
+    assert_about(heard[0], expected, ms(120));
+}
+
+fn digits_that_cut_a_prompt_say_what_was_heard(kind: Ingress) {
+    let mut call = Conversation::greeted(kind, says(PROMPT, 8.0));
+    call.run(secs(2.0));
+    call.press('1');
+    call.press('#');
+    call.run(ms(20));
+    let turn = call.turns().pop().expect("a turn");
+    assert!(
+        matches!(turn.input, TurnInput::Dtmf { .. }),
+        "{:?}",
+        turn.input
+    );
+    let at = turn.parameters.get("cut_at_ms").and_then(Value::as_u64);
+    assert_about(ms(at.expect("a number")), secs(2.0), ms(60));
 }
 
 fn what_comes_back_after_a_cut_counts_as_cut(kind: Ingress) {

@@ -28,6 +28,8 @@ behaviours! {
     a_caller_who_hears_a_partial_does_not_wait_yet,
     /// facts §9, design §4.10
     a_caller_hears_the_hold_prompt_while_a_turn_is_tried_again,
+    /// facts §9, design §4.10
+    many_quick_tries_are_no_reason_for_silence,
     /// design §4.10
     a_caller_who_is_listened_to_hears_no_hold_prompt,
     /// field notes 34
@@ -105,6 +107,20 @@ fn a_caller_hears_the_hold_prompt_while_a_turn_is_tried_again(kind: Ingress) {
     let silence = call.ear().longest_silence(asked, call.age());
     assert!(silence <= secs(4.0), "{silence:?} of silence");
     assert!(call.ear().loud(HOLD_HZ) >= ms(300));
+}
+
+fn many_quick_tries_are_no_reason_for_silence(kind: Ingress) {
+    let mut call = Conversation::listening(kind);
+    call.speak(ms(500));
+    call.understands("book a table");
+    let asked = call.age();
+    while call.age() - asked < secs(8.0) {
+        call.forget();
+        call.fail(FaultKind::Unavailable);
+        call.run_until(secs(5.0), |call| !call.turns().is_empty());
+    }
+    let silence = call.ear().longest_silence(asked, call.age());
+    assert!(silence <= secs(4.0), "{silence:?} of silence");
 }
 
 fn a_caller_who_is_listened_to_hears_no_hold_prompt(kind: Ingress) {

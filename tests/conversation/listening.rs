@@ -1,11 +1,21 @@
 //! What the agent hears of the caller, and when.
 
+use std::time::Duration;
+
+use serde_json::json;
 use tandem::engine::call::event::AudioFormat;
 use tandem::engine::call::event::BackendEvent;
+use tandem::engine::call::event::Cancellation;
 use tandem::engine::call::event::Encoding;
+use tandem::engine::call::event::Event;
 use tandem::engine::call::event::Fault;
 use tandem::engine::call::event::FaultKind;
+use tandem::engine::call::event::Message;
+use tandem::engine::call::event::ToolCall;
+use tandem::engine::call::event::ToolResult;
 use tandem::engine::call::event::TurnInput;
+use tandem::engine::call::notice::Notice;
+use tandem::engine::call::notice::SegmentOutcome;
 use tandem::engine::media::frame::SampleRate;
 
 use crate::agent::Piece;
@@ -44,9 +54,11 @@ behaviours! {
     /// facts §7.3, field notes 5
     silence_takes_the_place_of_packets_that_do_not_come,
     /// facts §7.1, facts §7.3
-    audio_goes_up_in_tenths_of_a_second_as_the_leg_speaks_it,
+    audio_goes_up_as_the_leg_speaks_it_in_messages_of_20_to_100_ms,
     /// facts §8.1, design §4.3
     an_utterance_without_end_goes_on_in_a_new_stream_at_the_ceiling,
+    /// facts §8.1
+    a_stream_without_words_is_exchanged_at_the_ceiling_and_nobody_notices,
     /// design §4.1
     speech_too_old_to_be_kept_is_counted,
     /// facts §4
@@ -57,6 +69,12 @@ behaviours! {
     replayed_audio_widens_the_window,
     /// facts §2.3
     words_that_nobody_ends_are_ended_by_us,
+    /// facts §2.2
+    a_transcript_that_comes_after_the_endpoint_counts_and_cuts_nothing,
+    /// design §4.1, facts §13
+    what_is_said_while_a_tool_runs_is_heard,
+    /// design §4.1, facts §6.4
+    what_is_said_while_the_agent_is_told_of_silence_is_heard,
     /// facts §2.3
     late_events_of_an_old_stream_change_nothing,
 }
@@ -222,17 +240,24 @@ fn silence_takes_the_place_of_packets_that_do_not_come(kind: Ingress) {
     assert_about(call.audio_time() - before, secs(4.0), ms(200));
 }
 
-fn audio_goes_up_in_tenths_of_a_second_as_the_leg_speaks_it(kind: Ingress) {
+fn audio_goes_up_as_the_leg_speaks_it_in_messages_of_20_to_100_ms(kind: Ingress) {
     let mut call = Conversation::listening(kind);
-    call.speak(secs(1.0));
     let (encoding, rate) = match kind {
         Ingress::Sip | Ingress::Twilio => (Encoding::Mulaw, TELEPHONE),
         Ingress::Whip => (Encoding::Linear16, SampleRate::HZ_16000),
     };
     assert_eq!(call.format(), AudioFormat { encoding, rate });
-    let tenth = call.format().rate.hz() as usize / 10 * encoding.bytes_per_sample();
-    let sent = call.audio_of(call.stream()).len();
-    assert!(sent > 0 && sent.is_multiple_of(tenth), "{sent} bytes");
+    call.run(secs(1.0));
+    call.speak(secs(1.0));
+    call.run(secs(2.0));
+    let messages = call.messages_to(call.stream());
+    let sizes = messages.iter().copied();
+    assert!(
+        sizes.clone().all(|size| size >= ms(20) && size <= ms(100)),
+        "{messages:?}"
+    );
+    let mean = sizes.sum::<Duration>() / messages.len() as u32;
+    assert!(mean >= ms(25), "small ones only where they hurry: {mean:?}");
 }
 
 fn an_utterance_without_end_goes_on_in_a_new_stream_at_the_ceiling(kind: Ingress) {
@@ -260,6 +285,24 @@ fn an_utterance_without_end_goes_on_in_a_new_stream_at_the_ceiling(kind: Ingress
     call.assert_heard(call.stream(), &after);
     assert_none(&call.cancelled());
     assert_eq!(call.unheard(), ms(0));
+}
+
+fn a_stream_without_words_is_exchanged_at_the_ceiling_and_nobody_notices(kind: Ingress) {
+    let mut call = Conversation::listening_with(kind, |settings| {
+        settings.no_input.timeout = secs(60.0);
+    });
+    let stream = call.stream();
+    let before = call.age();
+    call.run(secs(54.0));
+    assert_none(&call.turns());
+    call.run(secs(1.5));
+    assert!(call.is_listening() && call.stream() != stream);
+    assert_none(&call.half_closed());
+    assert_eq!(call.ear().sound(before, call.age()), ms(0));
+    call.run(secs(4.2));
+    assert_none(&call.half_closed());
+    call.run(secs(1.5));
+    assert_eq!(call.half_closed(), [call.stream()], "silence is counted on");
 }
 
 fn speech_too_old_to_be_kept_is_counted(kind: Ingress) {
@@ -318,6 +361,72 @@ fn words_that_nobody_ends_are_ended_by_us(kind: Ingress) {
     assert_eq!(call.half_closed(), [stream]);
     assert_about(call.audio_time(), call.sent_to(stream), ms(0));
     assert_none(&call.cancelled());
+}
+
+fn a_transcript_that_comes_after_the_endpoint_counts_and_cuts_nothing(kind: Ingress) {
+    let mut call = Conversation::listening(kind);
+    call.speak(ms(800));
+    call.run(ms(500));
+    let spoken_to = call.audio_time();
+    let understood = call.speak(ms(800));
+    call.run(ms(400));
+    call.interim("book a");
+    call.endpoint();
+    call.answer(says("One moment", 1.0).partial(Cancellation::Allowed));
+    call.run(ms(200));
+    call.final_words_at("book a table", Some(spoken_to + ms(850)));
+    call.run(secs(1.0));
+    assert_eq!(
+        (call.barge_ins(), call.outcomes()),
+        (0, vec![SegmentOutcome::Played])
+    );
+    let text = "book a table".to_owned();
+    assert_eq!(call.told(&Notice::Final { text }), 1);
+    call.answer(says("Done", 0.5));
+    call.run(secs(1.0));
+    call.assert_not_heard(call.stream(), &understood);
+}
+
+fn what_is_said_while_a_tool_runs_is_heard(kind: Ingress) {
+    let tool = "projects/p/locations/l/agents/a/tools/t".to_owned();
+    let mut call = Conversation::listening_with(kind, |settings| {
+        settings.tools = vec![tool.clone()];
+    });
+    call.speak(ms(800));
+    call.run(ms(500));
+    call.understands("when are you open");
+    let wanted = ToolCall {
+        tool: tool.clone(),
+        ..ToolCall::default()
+    };
+    call.answer(silent().with(Message::ToolCall(wanted)));
+    call.run(ms(300));
+    let more = call.speak(ms(800));
+    call.handle(Event::ToolEnded(ToolResult {
+        tool,
+        action: String::new(),
+        outcome: Ok(json!({})),
+    }));
+    call.run(ms(300));
+    call.answer(says("At nine", 1.0));
+    call.run(secs(3.0));
+    call.assert_heard(call.stream(), &more);
+}
+
+fn what_is_said_while_the_agent_is_told_of_silence_is_heard(kind: Ingress) {
+    let mut call = Conversation::listening(kind);
+    call.run(secs(6.5));
+    call.answer(silent());
+    call.run(ms(50));
+    assert_eq!(
+        call.inputs(),
+        [TurnInput::Event("sys.no-input-default".into())]
+    );
+    let phrase = call.begin_to_speak(secs(1.0));
+    call.run(ms(700));
+    call.answer(says("Are you there?", 1.0));
+    call.run(secs(3.0));
+    call.assert_heard(call.stream(), &phrase);
 }
 
 fn late_events_of_an_old_stream_change_nothing(kind: Ingress) {

@@ -68,12 +68,10 @@ pub(crate) fn quieter(samples: &[i16], decibels: f64) -> Vec<i16> {
 
 /// Writes samples as an agent does: LINEAR_16 with a RIFF header, the others bare (facts §7.2).
 pub(crate) fn encode(format: AudioFormat, samples: &[i16]) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    if format.encoding == Encoding::Linear16 {
-        bytes.extend(riff_header(format.rate, samples.len()));
+    match format.encoding {
+        Encoding::Linear16 => wav(format, samples),
+        Encoding::Mulaw | Encoding::Alaw => encode_bare(format, samples),
     }
-    bytes.extend(encode_bare(format, samples));
-    bytes
 }
 
 /// Writes samples without any header.
@@ -86,14 +84,31 @@ pub(crate) fn encode_bare(format: AudioFormat, samples: &[i16]) -> Vec<u8> {
     bytes
 }
 
-fn riff_header(rate: SampleRate, samples: usize) -> Vec<u8> {
-    let size = 2 * samples as u32;
+/// Writes samples as a file is stored: with a RIFF header, whatever the encoding.
+pub(crate) fn wav(format: AudioFormat, samples: &[i16]) -> Vec<u8> {
+    let mut bytes = riff_header(format, samples.len());
+    bytes.extend(encode_bare(format, samples));
+    bytes
+}
+
+fn riff_header(format: AudioFormat, samples: usize) -> Vec<u8> {
+    let tag: u16 = match format.encoding {
+        Encoding::Linear16 => 1,
+        Encoding::Alaw => 6,
+        Encoding::Mulaw => 7,
+    };
+    let width = format.encoding.bytes_per_sample() as u32;
+    let size = width * samples as u32;
     let mut header = b"RIFF".to_vec();
     header.extend((36 + size).to_le_bytes());
-    header.extend(b"WAVEfmt \x10\0\0\0\x01\0\x01\0");
-    header.extend(rate.hz().to_le_bytes());
-    header.extend((2 * rate.hz()).to_le_bytes());
-    header.extend(b"\x02\0\x10\0data");
+    header.extend(b"WAVEfmt \x10\0\0\0");
+    header.extend(tag.to_le_bytes());
+    header.extend(1_u16.to_le_bytes());
+    header.extend(format.rate.hz().to_le_bytes());
+    header.extend((width * format.rate.hz()).to_le_bytes());
+    header.extend((width as u16).to_le_bytes());
+    header.extend((8 * width as u16).to_le_bytes());
+    header.extend(b"data");
     header.extend(size.to_le_bytes());
     header
 }
