@@ -122,7 +122,7 @@ impl Reply {
     }
 
     /// With a payload of commands for the gateway.
-    pub(crate) fn commanding(self, commands: serde_json::Value) -> Self {
+    pub(crate) fn commanding(self, commands: &serde_json::Value) -> Self {
         self.with(Message::Payload(serde_json::json!({ "tandem": commands })))
     }
 

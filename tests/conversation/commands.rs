@@ -57,7 +57,7 @@ fn a_pause_is_kept_before_what_follows(kind: Ingress) {
     let mut call = asked(kind);
     let wait = says("One moment", 0.5).hz(SPEECH_HZ);
     call.answer(
-        wait.commanding(json!({"pause": "2s"}))
+        wait.commanding(&json!({"pause": "2s"}))
             .with(Message::PlayAudio {
                 uri: "https://example.com/clip.wav".into(),
                 interruptible: true,
@@ -80,7 +80,7 @@ fn a_pause_is_kept_before_what_follows(kind: Ingress) {
 fn a_named_clip_is_played(kind: Ingress) {
     let mut call = asked(kind);
     let hold = says("Listen", 0.5).hz(SPEECH_HZ);
-    call.answer(hold.commanding(json!({"play": "jingle.wav"})));
+    call.answer(hold.commanding(&json!({"play": "jingle.wav"})));
     let clips = call.clips();
     assert_eq!(clips.len(), 1);
     assert_eq!(clips[0].1, "jingle.wav");
@@ -93,7 +93,7 @@ fn a_named_clip_is_played(kind: Ingress) {
 fn digits_are_collected_as_the_command_says(kind: Ingress) {
     let mut call = asked(kind);
     let command = json!({"collect_digits": {"max": 4, "finish": "*", "timeout": "5s"}});
-    call.answer(says("Your number please", 0.3).commanding(command.clone()));
+    call.answer(says("Your number please", 0.3).commanding(&command));
     call.run(secs(1.0));
     for key in ['1', '2', '3', '4'] {
         call.press(key);
@@ -109,7 +109,7 @@ fn digits_are_collected_as_the_command_says(kind: Ingress) {
     );
 
     call.forget();
-    call.answer(says("And the other", 0.3).commanding(command));
+    call.answer(says("And the other", 0.3).commanding(&command));
     call.run(secs(1.0));
     call.press('5');
     call.run(ms(4_500));
@@ -129,7 +129,7 @@ fn digits_are_collected_as_the_command_says(kind: Ingress) {
 fn interruptions_may_be_switched_off_and_on(kind: Ingress) {
     let mut call = asked(kind);
     let closed = json!({"turn": {"barge_in": "off"}});
-    call.answer(says("Hear me out", 2.0).commanding(closed));
+    call.answer(says("Hear me out", 2.0).commanding(&closed));
     call.run(secs(1.0));
     call.speak(ms(500));
     call.interim("but");
@@ -138,7 +138,7 @@ fn interruptions_may_be_switched_off_and_on(kind: Ingress) {
     assert_eq!(call.outcomes(), [SegmentOutcome::Played]);
     call.understands("but I");
     let open = json!({"turn": {"barge_in": "words"}});
-    call.answer(says("Yes?", 2.0).commanding(open));
+    call.answer(says("Yes?", 2.0).commanding(&open));
     call.run(secs(1.0));
     call.interim("at last");
     assert_eq!(call.barge_ins(), 1, "until the agent opens it again");
@@ -147,7 +147,7 @@ fn interruptions_may_be_switched_off_and_on(kind: Ingress) {
 fn the_agent_may_set_the_no_input_time(kind: Ingress) {
     let mut call = asked(kind);
     let patient = json!({"turn": {"no_input_timeout": "10s"}});
-    call.answer(says("Take your time", 0.5).commanding(patient));
+    call.answer(says("Take your time", 0.5).commanding(&patient));
     call.run(secs(10.0));
     assert_none(&call.half_closed());
     call.run(secs(2.0));
@@ -158,7 +158,7 @@ fn a_partial_may_let_voice_cut_it(kind: Ingress) {
     let mut call = asked(kind);
     let partial =
         says("One moment", 4.0).partial(tandem::engine::call::event::Cancellation::Forbidden);
-    call.answer(partial.commanding(json!({"turn": {"interrupt_partials": true}})));
+    call.answer(partial.commanding(&json!({"turn": {"interrupt_partials": true}})));
     call.run(ms(500));
     call.speak(secs(1.0));
     assert_eq!(call.outcomes(), [SegmentOutcome::Cut]);
@@ -167,7 +167,11 @@ fn a_partial_may_let_voice_cut_it(kind: Ingress) {
 fn a_transfer_is_carried_out_after_the_speech(kind: Ingress) {
     let mut call = asked(kind);
     let command = json!({"transfer": "+15550100"});
-    call.answer(says("I connect you", 1.0).hz(SPEECH_HZ).commanding(command));
+    call.answer(
+        says("I connect you", 1.0)
+            .hz(SPEECH_HZ)
+            .commanding(&command),
+    );
     call.run(ms(900));
     assert_eq!((call.transfers().len(), call.ended()), (0, None));
     call.run(ms(400));
@@ -187,7 +191,7 @@ fn a_hang_up_comes_after_the_speech(kind: Ingress) {
     call.answer(
         says("Goodbye", 1.0)
             .hz(SPEECH_HZ)
-            .commanding(json!({"hang_up": true})),
+            .commanding(&json!({"hang_up": true})),
     );
     call.run(ms(900));
     assert_eq!(call.ended(), None);
@@ -199,7 +203,7 @@ fn a_hang_up_comes_after_the_speech(kind: Ingress) {
 fn what_cannot_be_done_is_refused_and_the_rest_is_obeyed(kind: Ingress) {
     let mut call = asked(kind);
     let commands = json!({"pause": "for ever", "fly": true, "play": "jingle.wav"});
-    call.answer(says("Listen", 0.3).commanding(commands));
+    call.answer(says("Listen", 0.3).commanding(&commands));
     assert!(
         refused(&call) >= 2,
         "a duration that is none and a command that is none"

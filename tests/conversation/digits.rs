@@ -44,11 +44,11 @@ fn dtmf(digits: &str, finish: Option<char>) -> TurnInput {
 }
 
 /// A caller who is asked for digits, by these settings.
-fn asked_for_digits(kind: Ingress, settings: DtmfSettings) -> Conversation {
+fn asked_for_digits(kind: Ingress, settings: &DtmfSettings) -> Conversation {
     let page = AgentSettings {
         dtmf: Some(DtmfSettings {
             enabled: true,
-            ..settings
+            ..settings.clone()
         }),
         ..AgentSettings::default()
     };
@@ -81,7 +81,7 @@ fn the_finish_digit_ends_the_input_and_is_no_part_of_it(kind: Ingress) {
     let finish_digit = Some(digit('*'));
     let mut call = asked_for_digits(
         kind,
-        DtmfSettings {
+        &DtmfSettings {
             finish_digit,
             ..DtmfSettings::default()
         },
@@ -97,7 +97,7 @@ fn the_finish_digit_ends_the_input_and_is_no_part_of_it(kind: Ingress) {
 fn the_most_digits_of_the_page_end_the_input(kind: Ingress) {
     let mut call = asked_for_digits(
         kind,
-        DtmfSettings {
+        &DtmfSettings {
             max_digits: Some(3),
             ..DtmfSettings::default()
         },
@@ -113,7 +113,7 @@ fn the_most_digits_of_the_page_end_the_input(kind: Ingress) {
 fn the_longest_pause_of_the_page_ends_the_input(kind: Ingress) {
     let mut call = asked_for_digits(
         kind,
-        DtmfSettings {
+        &DtmfSettings {
             interdigit_timeout: Some(ms(1_200)),
             ..DtmfSettings::default()
         },
