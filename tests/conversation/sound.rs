@@ -174,6 +174,16 @@ impl Recording {
         WINDOW * sounding.count() as u32
     }
 
+    /// How high the highest sample between two moments is.
+    pub(crate) fn loudest(&self, from: Duration, to: Duration) -> u16 {
+        let begin = (self.rate.samples_in(from) as usize).min(self.samples.len());
+        let end = (self.rate.samples_in(to) as usize).clamp(begin, self.samples.len());
+        let heights = self.samples[begin..end]
+            .iter()
+            .map(|sample| sample.unsigned_abs());
+        heights.max().unwrap_or_default()
+    }
+
     fn time_of(&self, fits: impl Fn(f64) -> bool, hz: f64) -> Duration {
         WINDOW * self.levels(hz).filter(|level| fits(*level)).count() as u32
     }
