@@ -16,6 +16,7 @@ use crate::conversation::APOLOGY_HZ;
 use crate::conversation::Conversation;
 use crate::conversation::Did;
 use crate::conversation::FALLBACK_HZ;
+use crate::conversation::Phrase;
 use crate::conversation::assert_about;
 use crate::conversation::assert_none;
 use crate::conversation::event;
@@ -57,6 +58,10 @@ behaviours! {
     an_utterance_is_sent_again_whole_after_a_fault,
     /// facts §8.3
     only_what_was_not_understood_is_sent_again,
+    /// facts §2, design §4.10
+    what_was_understood_before_a_fault_reaches_the_agent_with_the_rest,
+    /// design §4.1, design §4.10
+    what_a_slow_recogniser_has_not_understood_yet_is_not_given_up_with_its_stream,
     /// facts §9, design §4.10
     a_backend_that_is_back_after_a_second_answers_the_utterance,
     /// facts §9
@@ -279,15 +284,46 @@ fn an_utterance_is_sent_again_whole_after_a_fault(kind: Ingress) {
     assert_eq!(call.unheard(), ms(0));
 }
 
-fn only_what_was_not_understood_is_sent_again(kind: Ingress) {
+/// A caller who has said two sentences, of which the stream understood the first before it broke; the next is open.
+fn half_understood(kind: Ingress) -> (Conversation, Phrase, Phrase) {
     let mut call = Conversation::listening(kind);
     let first = call.speak(secs(1.0));
     call.run(ms(600));
     call.final_words("first sentence");
     let second = call.speak(secs(1.0));
+    call.forget();
     call.fail(FaultKind::OutOfRange);
-    call.run(secs(3.0));
+    call.run(ms(1_200));
+    (call, first, second)
+}
+
+fn only_what_was_not_understood_is_sent_again(kind: Ingress) {
+    let (call, first, second) = half_understood(kind);
+    assert!(call.is_listening());
     call.assert_not_heard(call.stream(), &first);
+    call.assert_heard(call.stream(), &second);
+}
+
+fn what_was_understood_before_a_fault_reaches_the_agent_with_the_rest(kind: Ingress) {
+    let (mut call, ..) = half_understood(kind);
+    call.understands("second sentence");
+    call.run(ms(700));
+    let words = "first sentence second sentence".to_owned();
+    assert_eq!(call.inputs_but_speech(), [TurnInput::Text(words)]);
+    call.answer(says("Both", 0.5));
+    call.run(secs(1.0));
+    assert!(call.is_listening());
+}
+
+fn what_a_slow_recogniser_has_not_understood_yet_is_not_given_up_with_its_stream(kind: Ingress) {
+    let (mut call, _, second) = half_understood(kind);
+    let stream = call.stream();
+    call.run(secs(2.0));
+    if call.cancelled().contains(&stream) {
+        call.answer(says("The first", 0.5));
+        call.run(secs(3.0));
+        assert_ne!(call.stream(), stream);
+    }
     call.assert_heard(call.stream(), &second);
 }
 
