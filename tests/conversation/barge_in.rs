@@ -431,7 +431,9 @@ fn nothing_of_a_cut_prompt_is_heard_in_the_next_one(kind: Ingress) {
         hushed.output_audio.bytes = sound::encode(format, &silence).into();
         call.answer_exactly(hushed);
         call.run(secs(2.0));
-        let leaked = call.ear().loudest(cut + ms(20), call.age());
+        // A packet that was on its way is heard to its end; what Twilio had of it is cleared.
+        let last_packet = if kind == Ingress::Twilio { 0 } else { 20 };
+        let leaked = call.ear().loudest(cut + ms(last_packet), call.age());
         assert!(leaked <= 8, "{leaked} high, cut after {cut_after} ms");
         assert_eq!(call.outcomes().last(), Some(&SegmentOutcome::Played));
     }
