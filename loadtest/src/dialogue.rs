@@ -48,6 +48,8 @@ pub(crate) enum When {
     AgentSilent(Duration),
     /// Our first voiced sample comes this long after the agent's.
     AgentSpeaking(Duration),
+    /// Our first voiced sample comes this long after our last one, whatever the agent does.
+    OwnSilence(Duration),
 }
 
 /// What the call's loop is to do.
@@ -286,6 +288,10 @@ impl Dialogue {
                 let lead = crate::far_end::length(speech.voiced.start);
                 at + lead >= since + delay
             }),
+            When::OwnSilence(delay) => handset.silent_since().is_none_or(|since| {
+                let lead = crate::far_end::length(speech.voiced.start);
+                at + lead >= since + delay
+            }),
         }
     }
 
@@ -472,7 +478,10 @@ mod tests {
 
         fn agent_talks(&mut self, frames: usize) {
             self.handset
-                .receive(vec![mulaw::encode(6000); frames * mulaw::FRAME])
+                .receive(
+                    vec![mulaw::encode(6000); frames * mulaw::FRAME],
+                    Duration::ZERO,
+                )
                 .expect("room");
         }
 
