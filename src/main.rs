@@ -279,14 +279,14 @@ async fn agents(
                 .with_context(|| format!("agents.{name}"))?;
             agent.endpoint = Some(format!("http://{address}"));
         }
-        let backend = CxBackend::new(name, &agent, &google)?;
+        let backend = CxBackend::new(name, &agent, &config.fallback, &google)?;
         backend
             .check()
             .await
             .with_context(|| format!("agents.{name}"))?;
         agents.insert(
             name.clone(),
-            ConfiguredAgent::new(Arc::new(backend), &agent, &config.audio, &config.turn),
+            ConfiguredAgent::new(Arc::new(backend), &agent, config),
         );
     }
     Ok(agents)

@@ -121,6 +121,7 @@ fn agent(mut section: Section<'_>) -> Agent {
         endpoint,
         credentials,
         model: section.text("model"),
+        channel: section.text("channel"),
         script: section.parsed("script", existing_file),
     };
     section.finish();
@@ -145,7 +146,7 @@ fn agent_kind(text: &str) -> Result<AgentKind, String> {
 }
 
 /// The letters, digits and dashes of a BCP 47 tag; whether the agent speaks it is the service's to say.
-fn language(text: &str) -> Result<String, String> {
+pub(super) fn language(text: &str) -> Result<String, String> {
     let mut subtags = text.split('-');
     let primary = subtags.next().unwrap_or_default();
     let is_tag = (2..=3).contains(&primary.len())

@@ -47,6 +47,7 @@ const SEGMENTS: &str = "tandem_segments_total";
 const STREAMS_ACTIVE: &str = "tandem_backend_streams_active";
 const STREAMS: &str = "tandem_backend_streams_total";
 const STREAM: &str = "tandem_backend_stream_seconds";
+const CIRCUIT: &str = "tandem_backend_circuit_open";
 const UNHEARD: &str = "tandem_caller_audio_unheard_seconds_total";
 const DROPPED: &str = "tandem_audio_dropped_seconds_total";
 const DIGITS: &str = "tandem_dtmf_digits_total";
@@ -207,6 +208,7 @@ pub fn describe<'a>(agents: impl Iterator<Item = &'a str>, call_limit: usize) {
         for code in codes.into_iter().chain(["ok"]) {
             counter!(STREAMS, "agent" => agent.to_owned(), "code" => code).increment(0);
         }
+        circuit(agent, false);
     }
     for source in DigitSource::ALL {
         counter!(DIGITS, "source" => source.label()).increment(0);
@@ -224,6 +226,10 @@ fn describe_words() {
         (CALLS_ACTIVE, "Calls in progress"),
         (CALLS_HEADROOM, "Calls that would still be admitted"),
         (STREAMS_ACTIVE, "Backend streams that are open"),
+        (
+            CIRCUIT,
+            "Whether an agent's endpoint is left alone because it fails: 1 or 0",
+        ),
         (OBJECTS, "Objects that live as long as a call"),
         (BUILD_INFO, "The version that runs; always 1"),
     ];
@@ -352,6 +358,11 @@ pub fn stream_closed(agent: &str, fault: Option<FaultKind>, lasted: Duration) {
     gauge!(STREAMS_ACTIVE).decrement(1.0);
     counter!(STREAMS, "agent" => agent.to_owned(), "code" => code).increment(1);
     histogram!(STREAM).record(lasted.as_secs_f64());
+}
+
+/// An agent's endpoint is left alone from now on, or not any more.
+pub fn circuit(agent: &str, is_open: bool) {
+    gauge!(CIRCUIT, "agent" => agent.to_owned()).set(if is_open { 1.0 } else { 0.0 });
 }
 
 /// The page at `/metrics`, in the Prometheus text format.
