@@ -16,7 +16,7 @@ async fn a_cough_over_a_prompt_makes_it_quieter_for_a_moment_and_nothing_is_miss
 }
 
 async fn cough(ingress: Ingress, agent: Arc<Agent>) {
-    let prompt = recorder::prompt(agent.address, "LONG").await;
+    let prompt = recorder::prompt(agent.address, "LONG", ingress).await;
     let gateway = Gateway::start(ingress, agent.address, "LONG").await;
     let steps = r#"
         { barge_in_after = "2s", noise = "200ms" },

@@ -26,6 +26,8 @@ use tonic::Streaming;
 use tonic::transport::Channel;
 use tonic::transport::server::TcpIncoming;
 
+use crate::world::Ingress;
+
 /// Answers are long sentences.
 const LONGEST_MESSAGE: usize = 64 * 1024 * 1024;
 /// Root mean square from which on 20 ms are voiced, as `tandem-load` judges.
@@ -219,13 +221,13 @@ impl Sessions for Recorder {
     }
 }
 
-/// What the agent says on this event: samples at 8 kHz.
-pub(crate) async fn prompt(agent: SocketAddr, event: &str) -> Vec<i16> {
+/// What the agent says on this event: samples at 8 kHz. Each ingress has a session of its own for it.
+pub(crate) async fn prompt(agent: SocketAddr, event: &str, ingress: Ingress) -> Vec<i16> {
     let client = SessionsClient::connect(format!("http://{agent}"))
         .await
         .expect("the agent listens");
     let request = v3::DetectIntentRequest {
-        session: "projects/p/locations/global/agents/bistro/sessions/prompt".to_owned(),
+        session: format!("projects/p/locations/global/agents/bistro/sessions/prompt-{ingress:?}"),
         query_input: Some(v3::QueryInput {
             input: Some(Input::Event(v3::EventInput {
                 event: event.to_owned(),
