@@ -8,6 +8,7 @@ use bytes::Bytes;
 use tandem::config::AdvertisedAddress;
 use tandem::config::AgentKind;
 use tandem::config::BargeIn;
+use tandem::config::Clips;
 use tandem::config::Config;
 use tandem::config::DigestAlgorithm;
 use tandem::config::Fallback;
@@ -75,6 +76,7 @@ fn the_documented_file_names_every_key_that_is_known() {
         audio.x = 1
         turn.x = 1
         fallback.x = 1
+        clips.x = 1
         log.x = 1
         [[sip.auth.users]]
         x = 1
@@ -170,7 +172,7 @@ fn every_problem_is_told_at_once_with_its_place() {
             r#"FILE: agents.support.greeting: must be "none" or exactly one of { event = … }, { text = … }, { intent = … }"#,
             r#"FILE: routes[0].agent: there is no agent "nobody"; known: sales, support"#,
             r#"FILE: routes[0].ingress: "pigeon" is none of sip, twilio, whip"#,
-            "FILE: colour: unknown section; known: http, admin, limits, drain, sip, rtp, twilio, webrtc, audio, turn, fallback, log, routes, agents",
+            "FILE: colour: unknown section; known: http, admin, limits, drain, sip, rtp, twilio, webrtc, audio, turn, clips, fallback, log, routes, agents",
         ]
     );
 }
@@ -270,7 +272,7 @@ fn variables_with_unknown_names_are_told() {
         [
             "environment: TANDEM__LIMITS__CALL: unknown key; known here: calls, calls_per_second, call_duration",
             "environment: TANDEM__ROUTES__0__AGENT: must be tables in a file: [[routes]]",
-            "environment: TANDEM__TWILLIO__PARAMETERS: unknown section; known: http, admin, limits, drain, sip, rtp, twilio, webrtc, audio, turn, fallback, log, routes, agents",
+            "environment: TANDEM__TWILLIO__PARAMETERS: unknown section; known: http, admin, limits, drain, sip, rtp, twilio, webrtc, audio, turn, clips, fallback, log, routes, agents",
         ]
     );
 }
@@ -380,9 +382,14 @@ fn what_is_printed_loads_to_the_same_and_holds_no_secret() {
         greeting = { text = "line one\nline two" }
         endpoint = "https://localhost:1"
         model = "telephony"
+        [agents.cx.tools]
+        "projects/p/tools/a \"quoted\" one" = "https://tools.example.com/x?y=1"
         [agents.local]
         kind = "local"
         greeting = "none"
+        [clips]
+        directory = "a folder"
+        cache_bytes = 0
     "#;
     let environment = [("TWILIO_AUTH_TOKEN", "hush-hush")];
     let config = load(file, &environment).expect("valid");
@@ -575,6 +582,66 @@ fn every_problem_with_turns_and_the_fallback_is_told_at_once_with_its_place() {
         assert_eq!(environment(path), told(&format!("{path:?} {reason}")));
     }
     load("", &[("TANDEM__FALLBACK__PROMPT", &minute)]).expect("not too long");
+}
+
+#[test]
+fn clips_and_tools_are_read_and_what_is_wrong_with_them_is_told() {
+    let file = r#"
+        [clips]
+        directory = "/srv/prompts"
+        timeout = "1s"
+        max_bytes = 1024
+        cache_bytes = 0
+        allow_private = true
+        [agents.local]
+        kind = "local"
+        [agents.local.tools]
+        "projects/p/locations/l/agents/A/tools/T" = "http://10.0.0.1:8080/tool"
+    "#;
+    let config = load(file, &[("TANDEM__CLIPS__MAX_BYTES", "2048")]).expect("valid");
+    let expected = Clips {
+        directory: "/srv/prompts".into(),
+        timeout: Duration::from_secs(1),
+        max_bytes: 2048,
+        cache_bytes: 0,
+        allow_private: true,
+    };
+    assert_eq!(config.clips, expected);
+    let tools = &config.agents["local"].tools;
+    assert_eq!(
+        tools["projects/p/locations/l/agents/A/tools/T"],
+        "http://10.0.0.1:8080/tool"
+    );
+
+    let broken = r#"
+        [clips]
+        directory = ""
+        timeout = "1m"
+        max_bytes = 5
+        cache_bytes = -1
+        allow_private = "perhaps"
+        [agents.local]
+        kind = "local"
+        [agents.local.tools]
+        a = "http://10.0.0.1/tool"
+        b = "https://user@tools.example.com/"
+        c = "tools.example.com"
+        d = 5
+    "#;
+    assert_eq!(
+        problems(broken, &[]),
+        [
+            "FILE: clips.directory: must not be empty",
+            "FILE: clips.timeout: must be from 100ms to 3s",
+            "FILE: clips.max_bytes: must be from 1024 to 67108864",
+            "FILE: clips.cache_bytes: must be from 0 to 4294967296",
+            "FILE: clips.allow_private: must be true or false",
+            "FILE: agents.local.tools.a: must be https://; http:// needs clips.allow_private",
+            "FILE: agents.local.tools.b: must have no user or fragment",
+            "FILE: agents.local.tools.c: must be a URL such as \"https://tools.example.com/weather\"",
+            "FILE: agents.local.tools.d: must be a string",
+        ]
+    );
 }
 
 #[test]

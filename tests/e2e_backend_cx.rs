@@ -1166,6 +1166,7 @@ fn agent(address: SocketAddr) -> config::Agent {
         credentials: None,
         model: None,
         channel: None,
+        tools: BTreeMap::new(),
         script: None,
     }
 }

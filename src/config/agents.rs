@@ -8,10 +8,12 @@ use http::Uri;
 use super::Agent;
 use super::AgentKind;
 use super::AgentName;
+use super::Clips;
 use super::Greeting;
 use super::Route;
 use super::address::handoff;
 use super::address::host;
+use super::clips::tools;
 use super::load::base_url;
 use super::load_sip::headers;
 use super::problem::Report;
@@ -33,7 +35,11 @@ const KINDS_NOT_YET: [&str; 3] = [
 ];
 
 /// The agents; without any, the local one.
-pub(super) fn agents(node: Option<Node>, report: &mut Report) -> BTreeMap<String, Agent> {
+pub(super) fn agents(
+    node: Option<Node>,
+    clips: &Clips,
+    report: &mut Report,
+) -> BTreeMap<String, Agent> {
     let fields = match node {
         None => Fields::new(),
         Some(Node {
@@ -56,12 +62,12 @@ pub(super) fn agents(node: Option<Node>, report: &mut Report) -> BTreeMap<String
         .into_iter()
         .map(|(name, node)| {
             let section = Section::new(format!("agents.{name}"), Some(node), report);
-            (name, agent(section))
+            (name, agent(section, clips))
         })
         .collect()
 }
 
-fn agent(mut section: Section<'_>) -> Agent {
+fn agent(mut section: Section<'_>, clips: &Clips) -> Agent {
     let default = Agent::local();
     let kind_given = section.origin("kind") != Origin::Nowhere;
     let kind = section.parsed("kind", agent_kind);
@@ -123,6 +129,7 @@ fn agent(mut section: Section<'_>) -> Agent {
         model: section.text("model"),
         channel: section.text("channel"),
         script: section.parsed("script", existing_file),
+        tools: tools(section.table("tools"), clips.allow_private),
     };
     section.finish();
     agent

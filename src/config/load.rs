@@ -21,6 +21,7 @@ use super::Twilio;
 use super::Uplink;
 use super::agents::agents;
 use super::agents::routes;
+use super::clips::clips;
 use super::load_sip::rtp;
 use super::load_sip::sip;
 use super::load_turn::fallback;
@@ -154,11 +155,12 @@ fn config(
     let turn = turn(Section::new("turn".into(), fields.remove("turn"), report));
     let fallback_node = fields.remove("fallback");
     let fallback = fallback(Section::new("fallback".into(), fallback_node, report));
+    let clips = clips(Section::new("clips".into(), fields.remove("clips"), report));
     let log = log(Section::new("log".into(), fields.remove("log"), report));
-    let agents = agents(fields.remove("agents"), report);
+    let agents = agents(fields.remove("agents"), &clips, report);
     let routes = routes(fields.remove("routes"), &agents, report);
     for (name, node) in fields {
-        let reason = "unknown section; known: http, admin, limits, drain, sip, rtp, twilio, webrtc, audio, turn, fallback, log, routes, agents";
+        let reason = "unknown section; known: http, admin, limits, drain, sip, rtp, twilio, webrtc, audio, turn, clips, fallback, log, routes, agents";
         report.tell(&innermost(&node), &name, reason);
     }
     Config {
@@ -173,6 +175,7 @@ fn config(
         audio,
         turn,
         fallback,
+        clips,
         log,
         routes,
         agents,

@@ -9,6 +9,7 @@
 
 mod address;
 mod agents;
+mod clips;
 pub mod load;
 mod load_sip;
 mod load_turn;
@@ -26,6 +27,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use self::clips::Clips;
 pub use self::sip::DigestAlgorithm;
 pub use self::sip::Rtp;
 pub use self::sip::SecretSource;
@@ -70,6 +72,8 @@ pub struct Config {
     pub turn: Turn,
     /// `[fallback]`.
     pub fallback: Fallback,
+    /// `[clips]`.
+    pub clips: Clips,
     /// `[log]`.
     pub log: Log,
     /// `[[routes]]`, tried in order; the first that fits takes the call.
@@ -288,6 +292,8 @@ pub struct Agent {
     pub channel: Option<String>,
     /// `local` only: a script file, seen from the working directory. Default: the embedded one.
     pub script: Option<PathBuf>,
+    /// The tools that its calls can run: URLs by the tools' resource names. Default none.
+    pub tools: BTreeMap<String, String>,
 }
 
 impl Agent {
@@ -304,6 +310,7 @@ impl Agent {
             model: None,
             channel: None,
             script: None,
+            tools: BTreeMap::new(),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Writing a configuration as TOML, without its secrets: what `tandem check` prints. It can be loaded again.
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::fmt::Formatter;
 use std::path::PathBuf;
@@ -23,6 +24,7 @@ use super::Twilio;
 use super::Uplink;
 use super::WavFile;
 use super::Webrtc;
+use super::clips;
 use crate::io::leg::IngressKind;
 
 impl Display for Config {
@@ -54,6 +56,8 @@ impl Display for Config {
 
         turn(f, &self.turn)?;
         fallback(f, &self.fallback)?;
+
+        clips::print(f, &self.clips)?;
 
         writeln!(f, "\n[log]")?;
         writeln!(f, "filter = {}", quoted(&self.log.filter))?;
@@ -244,13 +248,7 @@ fn route(f: &mut Formatter<'_>, route: &Route) -> std::fmt::Result {
     optional(f, "to", route.to.as_ref())?;
     optional(f, "from", route.from.as_ref())?;
     optional(f, "domain", route.domain.as_ref())?;
-    if !route.headers.is_empty() {
-        let headers = route.headers.iter();
-        let headers: Vec<String> = headers
-            .map(|(name, value)| format!("{} = {}", quoted(name), quoted(value)))
-            .collect();
-        writeln!(f, "headers = {{ {} }}", headers.join(", "))?;
-    }
+    table(f, "headers", &route.headers)?;
     optional(f, "handoff", route.handoff.as_ref())?;
     writeln!(f, "agent = {}", quoted(&route.agent))
 }
@@ -279,7 +277,20 @@ fn agent(f: &mut Formatter<'_>, name: &str, agent: &Agent) -> std::fmt::Result {
         f,
         "script",
         agent.script.as_ref().map(|path| path.display()),
-    )
+    )?;
+    table(f, "tools", &agent.tools)
+}
+
+/// A table of strings within another; nothing if it is empty.
+fn table(f: &mut Formatter<'_>, key: &str, table: &BTreeMap<String, String>) -> std::fmt::Result {
+    if table.is_empty() {
+        return Ok(());
+    }
+    let entries: Vec<String> = table
+        .iter()
+        .map(|(name, value)| format!("{} = {}", quoted(name), quoted(value)))
+        .collect();
+    writeln!(f, "{key} = {{ {} }}", entries.join(", "))
 }
 
 fn optional(f: &mut Formatter<'_>, key: &str, value: Option<impl Display>) -> std::fmt::Result {
@@ -290,7 +301,7 @@ fn optional(f: &mut Formatter<'_>, key: &str, value: Option<impl Display>) -> st
 }
 
 /// A TOML string.
-fn quoted(text: &impl Display) -> String {
+pub(super) fn quoted(text: &impl Display) -> String {
     toml::Value::String(text.to_string()).to_string()
 }
 
@@ -299,7 +310,7 @@ fn quoted_list(texts: &[impl Display]) -> String {
     format!("[{}]", texts.join(", "))
 }
 
-fn time(duration: Duration) -> String {
+pub(super) fn time(duration: Duration) -> String {
     quoted(&humantime::format_duration(duration))
 }
 

@@ -16,12 +16,15 @@ use crate::engine::media::codec::AudioFormat;
 use crate::engine::media::codec::Encoding;
 use crate::engine::media::frame::SampleRate;
 use crate::io::backend::Backend;
+use crate::io::errands::Services;
 use crate::io::leg::LegInfo;
 
 /// An agent that calls can be routed to.
 pub struct ConfiguredAgent {
     /// The service that answers.
     pub backend: Arc<dyn Backend>,
+    /// Whom its calls send for clips and to run tools.
+    pub services: Services,
     greeting: Option<TurnInput>,
     audio: config::Audio,
     turn: config::Turn,
@@ -34,7 +37,12 @@ pub struct ConfiguredAgent {
 
 impl ConfiguredAgent {
     /// Joins a backend with its configuration.
-    pub fn new(backend: Arc<dyn Backend>, agent: &config::Agent, config: &config::Config) -> Self {
+    pub fn new(
+        backend: Arc<dyn Backend>,
+        agent: &config::Agent,
+        config: &config::Config,
+        services: Services,
+    ) -> Self {
         let greeting = match &agent.greeting {
             config::Greeting::Event(event) => Some(TurnInput::Event(event.clone())),
             config::Greeting::Text(text) => Some(TurnInput::Text(text.clone())),
@@ -49,6 +57,7 @@ impl ConfiguredAgent {
         } = config;
         Self {
             backend,
+            services,
             greeting,
             audio: audio.clone(),
             turn: turn.clone(),
@@ -128,8 +137,7 @@ impl ConfiguredAgent {
             hand_off_to,
             transfer_failed_event: self.turn.transfer_failed_event.clone(),
             reports_heard: self.turn.report_heard,
-            // Not from `CallSettings::new`, which would make the chime for each call.
-            tools: Vec::new(),
+            tools: self.services.tools.names(),
         }
     }
 }
@@ -156,6 +164,8 @@ fn uplink(setting: config::Uplink, leg: SampleRate) -> AudioFormat {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use bytes::Bytes;
     use tokio::sync::mpsc;
 
@@ -167,7 +177,15 @@ mod tests {
     use crate::io::backend::Session;
     use crate::io::backend::SessionStart;
     use crate::io::backend::TurnStream;
+    use crate::io::backend::auth::Auth;
+    use crate::io::backend::endpoint::GoogleEnvironment;
+    use crate::io::backend::endpoint::Trust;
+    use crate::io::clips::Account;
+    use crate::io::clips::Clips;
     use crate::io::leg::IngressKind;
+    use crate::io::tools::Tools;
+    use crate::io::web::Web;
+    use crate::io::web::WebSettings;
 
     #[test]
     fn the_defaults_of_the_configuration_are_those_of_the_engine() {
@@ -260,7 +278,18 @@ mod tests {
     }
 
     fn configured(config: &config::Config) -> ConfiguredAgent {
-        ConfiguredAgent::new(Arc::new(Nobody), &config.agents["local"], config)
+        let web = Arc::new(Web::new(&WebSettings::new(false)));
+        let nowhere = GoogleEnvironment::default();
+        let auth = Auth::new("local", None, &nowhere, Trust::PlainText);
+        let services = Services {
+            clips: Clips::new(config.clips.clone(), web.clone()),
+            tools: Tools::new(web, &BTreeMap::new()).expect("no tools"),
+            account: Account {
+                agent: "local".to_owned(),
+                auth: Arc::new(auth.expect("no credentials")),
+            },
+        };
+        ConfiguredAgent::new(Arc::new(Nobody), &config.agents["local"], config, services)
     }
 
     fn config(text: &str) -> config::Config {

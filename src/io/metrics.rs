@@ -54,6 +54,7 @@ const DIGITS: &str = "tandem_dtmf_digits_total";
 const TICK_LATENESS: &str = "tandem_tick_lateness_seconds";
 /// Interarrival jitter of a call's packets, of whichever ingress.
 pub const RTP_JITTER: &str = "tandem_rtp_jitter_seconds";
+const CLIPS: &str = "tandem_clips_total";
 const OBJECTS: &str = "tandem_objects_alive";
 const BUILD_INFO: &str = "tandem_build_info";
 
@@ -113,6 +114,34 @@ impl Refused {
             Self::TooFast => "too_fast",
             Self::Draining => "draining",
             Self::NoRoute => "no_route",
+        }
+    }
+}
+
+/// What came of a clip that a call wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ClipResult {
+    /// It was fetched.
+    Fetched,
+    /// It was there already, or another call was fetching it.
+    Cached,
+    /// It is nothing that we fetch, or lies where nobody may be sent.
+    Refused,
+    /// It was not to be had.
+    Failed,
+}
+
+impl ClipResult {
+    /// Every result, so that each is a series from the start.
+    pub const ALL: [Self; 4] = [Self::Fetched, Self::Cached, Self::Refused, Self::Failed];
+
+    /// The metric label.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Fetched => "fetched",
+            Self::Cached => "cached",
+            Self::Refused => "refused",
+            Self::Failed => "failed",
         }
     }
 }
@@ -213,6 +242,9 @@ pub fn describe<'a>(agents: impl Iterator<Item = &'a str>, call_limit: usize) {
     for source in DigitSource::ALL {
         counter!(DIGITS, "source" => source.label()).increment(0);
     }
+    for result in ClipResult::ALL {
+        counter!(CLIPS, "result" => result.label()).increment(0);
+    }
     for object in Object::ALL {
         gauge!(OBJECTS, "type" => object.label()).set(0.0);
     }
@@ -244,6 +276,7 @@ fn describe_words() {
         (SEGMENTS, "Pieces of agent speech, by how they ended"),
         (STREAMS, "Backend streams that have ended"),
         (DIGITS, "Digits pressed by callers"),
+        (CLIPS, "Clips that agents wanted played"),
     ];
     for (name, words) in counters {
         describe_counter!(name, words);
@@ -340,6 +373,11 @@ pub fn call_ended(ingress: IngressKind, reason: EndReason, lasted: Duration) {
     counter!(CALLS_TOTAL, "ingress" => ingress.label(), "end_reason" => reason.label())
         .increment(1);
     histogram!(CALL_DURATION).record(lasted.as_secs_f64());
+}
+
+/// A call has its clip, or knows that it does not get it.
+pub fn clip(result: ClipResult) {
+    counter!(CLIPS, "result" => result.label()).increment(1);
 }
 
 /// How many more calls would be admitted.

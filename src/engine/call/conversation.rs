@@ -419,7 +419,6 @@ impl Call {
     fn on_final_answer(&mut self, answer: &Answer, digits: Option<DtmfSettings>) {
         let Some(turn) = self.turn.take() else { return };
         self.timers.stop(Timer::Answer);
-        self.failures.clear();
         if let Some(report) = turn.report {
             self.heard.told(report);
         }
@@ -430,6 +429,7 @@ impl Call {
         };
         self.measure(Measure::Turn(turn.kind(), result));
         self.note_understood(&turn);
+        self.failures.clear();
         self.obey(&answer.settings, digits);
         if !self.count_silence(&turn, answer) {
             self.proceed();
@@ -462,9 +462,9 @@ impl Call {
         if turn.kind() == TurnKind::Speech {
             let fed_to = self.uplink.fed_or_last().map(|fed| fed.end);
             self.heard_to = turn.final_end.or(fed_to).unwrap_or(self.heard_to);
-        } else if turn.kind() != TurnKind::ToolResult && !turn.is_about_silence {
-            // Listening becomes due with the prompt that follows; voice before it answered nothing. Of turns that we made
-            // ourselves the caller knows nothing: what they have said since goes on counting.
+        } else if !self.failures.was_answered {
+            // Listening becomes due with the first prompt; voice before it answered nothing. Other turns without speech take
+            // nothing from the caller: what they have said since goes on counting.
             self.heard_to = self.uplink.captured();
         }
     }

@@ -55,7 +55,7 @@ struct Agent {
     version: Version,
     pool: Pool,
     circuit: Arc<Circuit>,
-    auth: Auth,
+    auth: Arc<Auth>,
     /// The resource name under which sessions are: the agent's, or its environment's.
     parent: String,
     language: String,
@@ -97,6 +97,11 @@ impl CxBackend {
         self.agent.auth.check().await
     }
 
+    /// Who the agent's calls are towards Google.
+    pub fn auth(&self) -> Arc<Auth> {
+        self.agent.auth.clone()
+    }
+
     fn build(
         name: &str,
         agent: &config::Agent,
@@ -132,7 +137,7 @@ impl CxBackend {
                 version,
                 pool,
                 circuit: Circuit::new(label, Policy::new(fallback)),
-                auth,
+                auth: Arc::new(auth),
                 parent: parent(agent),
                 language: agent.language.clone(),
                 model: agent.model.clone().unwrap_or_default(),
