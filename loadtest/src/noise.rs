@@ -7,7 +7,7 @@ use crate::mulaw;
 
 /// What the chest adds to it: noise alone is a detuned radio, to the ear and to detectors of voice.
 const RESONANCE_HZ: f64 = 500.0;
-const BANDWIDTH_HZ: f64 = 150.0;
+const BANDWIDTH_HZ: f64 = 60.0;
 /// How fast the throat flutters when it begins and when it ends, and how much that is of the whole.
 const FLUTTER_HZ: [f64; 2] = [180.0, 105.0];
 const FLUTTER: f64 = 16.0;
