@@ -10,8 +10,8 @@ use crate::world::Ingress;
 use crate::world::on_every_ingress;
 
 /// Calls on each ingress, and prompts in each.
-const CALLS: usize = 10;
-const PROMPTS: usize = 10;
+const CALLS: usize = 5;
+const PROMPTS: usize = 20;
 
 const ECHO: &str = r#"echo = { level_db = -20, delay = "150ms" }"#;
 
@@ -23,15 +23,15 @@ async fn the_echo_of_a_hundred_prompts_cuts_none_and_the_caller_still_cuts_one()
 
 async fn speak_into_a_loudspeaker(ingress: Ingress, agent: Arc<Agent>) {
     let gateway = Gateway::start(ingress, agent.address, "HINT").await;
-    let mut steps = r#"{ hear = "book a table" }, { listen = "400ms" },"#.to_owned();
+    let mut steps = r#"{ hear = "book a table" }, { listen = "600ms" },"#.to_owned();
     for _ in 1..PROMPTS {
         // The agent is given another turn by a key, which is no sound.
-        steps += r#"{ dtmf = "1" }, { hear = "book a table" }, { listen = "400ms" },"#;
+        steps += r#"{ dtmf = "1" }, { hear = "book a table" }, { listen = "600ms" },"#;
     }
     // And one more, over which the caller speaks.
     steps += r#"
         { dtmf = "1" }, { hear = "book a table" },
-        { barge_in_after = "500ms", say = "book a table for two" },
+        { barge_in_after = "300ms", say = "book a table for two" },
         { hear = "a table for 2" },
     "#;
     let calls = (0..CALLS).map(|number| gateway.call(number, &steps, ECHO));
