@@ -19,7 +19,7 @@ const LATEST: f64 = 0.25;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_prompt_is_silent_as_soon_as_the_caller_has_the_floor() {
-    let agent = Arc::new(Agent::start().await);
+    let agent = Arc::new(Agent::start(CALLS * Ingress::ALL.len()).await);
     on_every_ingress(|ingress| cut(ingress, agent.clone())).await;
 }
 

@@ -11,7 +11,7 @@ use crate::world::on_every_ingress;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cough_over_a_prompt_makes_it_quieter_for_a_moment_and_nothing_is_missed() {
-    let agent = Arc::new(Agent::start().await);
+    let agent = Arc::new(Agent::start(Ingress::ALL.len()).await);
     on_every_ingress(|ingress| cough(ingress, agent.clone())).await;
 }
 

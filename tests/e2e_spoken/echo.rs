@@ -17,7 +17,7 @@ const ECHO: &str = r#"echo = { level_db = -20, delay = "150ms" }"#;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_echo_of_a_hundred_prompts_cuts_none_and_the_caller_still_cuts_one() {
-    let agent = Arc::new(Agent::start().await);
+    let agent = Arc::new(Agent::start(CALLS * Ingress::ALL.len()).await);
     on_every_ingress(|ingress| speak_into_a_loudspeaker(ingress, agent.clone())).await;
 }
 
@@ -28,10 +28,10 @@ async fn speak_into_a_loudspeaker(ingress: Ingress, agent: Arc<Agent>) {
         // The agent is given another turn by a key, which is no sound.
         steps += r#"{ dtmf = "1" }, { hear = "book a table" }, { listen = "600ms" },"#;
     }
-    // And one more, over which the caller speaks.
+    // And a longer one, over which the caller speaks.
     steps += r#"
-        { dtmf = "1" }, { hear = "book a table" },
-        { barge_in_after = "300ms", say = "book a table for two" },
+        { dtmf = "2" }, { hear = "welcome" },
+        { barge_in_after = "1s", say = "book a table for two" },
         { hear = "a table for 2" },
     "#;
     let calls = (0..CALLS).map(|number| gateway.call(number, &steps, ECHO));

@@ -21,7 +21,7 @@ const MEDIAN_AT_MOST: f64 = 0.12;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_takes_the_agents_own_time_and_little_more() {
-    let agent = Arc::new(Agent::start().await);
+    let agent = Arc::new(Agent::start(CALLS * Ingress::ALL.len()).await);
     on_every_ingress(|ingress| ask(ingress, agent.clone())).await;
 }
 

@@ -20,7 +20,7 @@ async fn a_backend_killed_in_mid_utterance_and_back_a_second_later_answers_it() 
 }
 
 async fn lose_the_agent(ingress: Ingress) {
-    let mut agent = Agent::start().await;
+    let mut agent = Agent::start(1).await;
     let gateway = Gateway::start(ingress, agent.address, "SHORT").await;
     let steps = r#"
         { hear = "hello" },

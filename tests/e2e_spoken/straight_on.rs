@@ -15,7 +15,7 @@ const PAUSES: [u32; 4] = [740, 780, 840, 920];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_said_right_after_the_endpoint_is_heard_in_the_next_turn() {
-    let agent = Arc::new(Agent::start().await);
+    let agent = Arc::new(Agent::start(PAUSES.len() * Ingress::ALL.len()).await);
     on_every_ingress(|ingress| go_on(ingress, agent.clone())).await;
 }
 

@@ -38,6 +38,7 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 const NAMES: usize = 12;
 
 const SCRIPT: &str = include_str!("agent.toml");
+const SCRIPT_FILE: &str = "agent.toml";
 
 /// How a caller reaches a gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,12 +75,16 @@ pub(crate) struct Agent {
 }
 
 impl Agent {
-    pub(crate) async fn start() -> Self {
-        Self::start_at(free_tcp(), TempDir::new().expect("a directory")).await
+    /// Calls of a test speak at the same time, and so many at once are understood; others wait, which is the agent's own time.
+    pub(crate) async fn start(decoders: usize) -> Self {
+        let directory = TempDir::new().expect("a directory");
+        let script = format!("{SCRIPT}\n[hearing]\ndecoders = {decoders}\n");
+        written(&directory, SCRIPT_FILE, &script);
+        Self::start_at(free_tcp(), directory).await
     }
 
     async fn start_at(address: SocketAddr, directory: TempDir) -> Self {
-        let script = written(&directory, "agent.toml", SCRIPT);
+        let script = directory.path().join(SCRIPT_FILE);
         let program = tandem("agent")
             .args(["--listen", &address.to_string(), "--script"])
             .arg(script)
