@@ -386,6 +386,29 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_is_timed_on_the_wire() {
+        let mut handset = Handset::new(false, false);
+        handset.say(speech(25), false);
+        run(&mut handset, 0..50);
+        handset
+            .receive(vec![mulaw::SILENCE; mulaw::FRAME], ms(987))
+            .expect("room");
+        receive(&mut handset, 10);
+        // The last voiced frame left at 480 ms.
+        assert_eq!(handset.hang_up().tally.answers, [(ms(480), ms(987))]);
+    }
+
+    #[test]
+    fn a_cut_is_timed_from_the_word_of_it_to_the_last_of_the_prompt() {
+        let mut handset = Handset::new(false, false);
+        receive(&mut handset, 100);
+        run(&mut handset, 0..10);
+        handset.told_of_cut(ms(190));
+        handset.clear(ms(200));
+        assert_eq!(handset.hang_up().tally.cuts, [(ms(190), ms(200))]);
+    }
+
+    #[test]
     fn a_barge_in_is_timed_to_the_clear_and_to_silence() {
         let mut handset = Handset::new(false, true);
         receive(&mut handset, 100);

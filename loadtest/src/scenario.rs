@@ -490,9 +490,24 @@ mod tests {
             "[{ timeout = '1s' }]",
             "[{ dtmf = 'x' }]",
             "[{ barge_in_after = '1s' }]",
+            "[{ pause = '1s' }]",
+            "[{ say = 'a', noise = '200ms' }]",
+            "[{ noise = '200ms', pause = '1s', after_silence = '1s' }]",
+            "[{ noise = '2h' }]",
         ] {
             assert!(compile(&format!("steps = {steps}")).is_err(), "{steps}");
         }
+    }
+
+    #[test]
+    fn a_noise_is_made_at_its_moment() {
+        let steps = compile("steps = [{ barge_in_after = '2s', noise = '200ms' }, { pause = '740ms', noise = '1s' }]").expect("steps");
+        assert!(
+            matches!(&steps[0], Step::Say { speech, when: When::AgentSpeaking(_), .. } if speech.audio.len() == 1600)
+        );
+        assert!(
+            matches!(&steps[1], Step::Say { when: When::OwnSilence(pause), .. } if *pause == Duration::from_millis(740))
+        );
     }
 
     #[test]
