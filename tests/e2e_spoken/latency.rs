@@ -31,7 +31,7 @@ async fn ask(ingress: Ingress, agent: Arc<Agent>) {
     let question = gateway.file("question.wav");
     sound::say("good evening", &question);
     let turn = format!(
-        r#"{{ after_silence = "300ms", play = "{}" }}, {{ hear = "hello" }},"#,
+        r#"{{ after_silence = "300ms", play = "{}" }}, {{ hear = "hello", timeout = "30s" }},"#,
         question.display()
     );
     let steps = format!(
