@@ -47,25 +47,10 @@ impl Services {
 impl Services {
     /// For tests of calls that send nobody.
     pub(crate) fn unused() -> Self {
-        use std::collections::BTreeMap;
-        use std::sync::Arc;
-
-        use crate::io::backend::auth::Auth;
-        use crate::io::backend::endpoint::GoogleEnvironment;
-        use crate::io::backend::endpoint::Trust;
-        use crate::io::web::Web;
-        use crate::io::web::WebSettings;
-
-        let web = Arc::new(Web::new(&WebSettings::new(false)));
-        let nowhere = GoogleEnvironment::default();
-        let auth = Auth::new("local", None, &nowhere, Trust::PlainText);
         Self {
-            clips: Clips::new(crate::config::Clips::default(), web.clone()),
-            tools: Tools::new(web, &BTreeMap::new()).expect("no tools"),
-            account: Account {
-                agent: "local".to_owned(),
-                auth: Arc::new(auth.expect("no credentials")),
-            },
+            clips: Clips::unused(),
+            tools: Tools::unused(),
+            account: Account::unused(),
         }
     }
 }
