@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 use std::time::Instant;
 
 use rsipstack::dialog::dialog::Dialog;
@@ -24,6 +23,7 @@ use super::leg;
 use super::leg::Media;
 use super::leg::Negotiation;
 use super::leg::Parts;
+use super::leg_traits;
 use super::measure;
 use super::message;
 use super::message::field;
@@ -35,7 +35,6 @@ use super::session_timer;
 use super::session_timer::Asked;
 use super::session_timer::Plan;
 use super::switchboard::Switchboard;
-use crate::engine::call::settings::LegTraits;
 use crate::engine::sdp::agreement::Agreement;
 use crate::io::ingress::Admission;
 use crate::io::ingress::Refusal as NotAdmitted;
@@ -272,13 +271,6 @@ fn leg_info(board: &Switchboard, request: &Request, negotiation: &Negotiation) -
             .map(|header| (header.name().to_owned(), header.value().to_owned()))
             .collect(),
         parameters,
-        traits: LegTraits {
-            rate: negotiation.rate(),
-            lead: Duration::ZERO,
-            confirms_playout: false,
-            continuous: true,
-            rings: Some(board.shared.sip.answer_within),
-            transfers: true,
-        },
+        traits: leg_traits(negotiation.rate(), board.shared.sip.answer_within),
     }
 }

@@ -41,15 +41,30 @@ use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
 use self::gate::Gate;
 use self::ports::Ports;
 use crate::config;
+use crate::engine::call::settings::LegTraits;
+use crate::engine::media::frame::SampleRate;
 use crate::engine::rtp::dtls::Identity;
 use crate::io::ingress::Exchange;
 use crate::io::ingress::tally;
+
+/// How a telephone's leg behaves, whose codec speaks at `rate`, and which may ring for `answer_within`.
+pub const fn leg_traits(rate: SampleRate, answer_within: Duration) -> LegTraits {
+    LegTraits {
+        rate,
+        lead: Duration::ZERO,
+        confirms_playout: false,
+        continuous: true,
+        rings: Some(answer_within),
+        transfers: true,
+    }
+}
 
 /// What the SIP ingress is made of.
 pub struct SipIngress {

@@ -31,6 +31,8 @@ use tracing::debug;
 use tracing::warn;
 
 use crate::config;
+use crate::engine::call::settings::LegTraits;
+use crate::engine::media::frame::SampleRate;
 use crate::io::ingress::Exchange;
 use crate::io::ingress::twilio::refused::Refused;
 use crate::io::ingress::twilio::token::Tokens;
@@ -57,6 +59,18 @@ const MAX_FORM_BYTES: usize = 64 * 1024;
 const MAX_WAITING: usize = 512;
 /// Between two warnings about signatures. A wrong `public_url` fails every call, so it is seen all the same.
 const WARNING_PAUSE: Duration = Duration::from_secs(10);
+
+/// How a Twilio media stream behaves: it buffers, and says what it has played.
+pub const fn leg_traits() -> LegTraits {
+    LegTraits {
+        rate: SampleRate::HZ_8000,
+        lead: LEAD,
+        confirms_playout: true,
+        continuous: false,
+        rings: None,
+        transfers: false,
+    }
+}
 
 /// How long things may take.
 #[derive(Clone, Copy, Debug)]

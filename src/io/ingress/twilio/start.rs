@@ -9,18 +9,16 @@ use axum::extract::ws::WebSocket;
 use futures_util::Stream;
 use tracing::info;
 
-use super::LEAD;
 use super::Shared;
 use super::ending::Ending;
 use super::ending::next_text;
+use super::leg_traits;
 use super::messages::Incoming;
 use super::messages::MediaFormat;
 use super::messages::Message;
 use super::messages::Start;
 use super::refused::Refused;
 use super::webhook::TOKEN_PARAMETER;
-use crate::engine::call::settings::LegTraits;
-use crate::engine::media::frame::SampleRate;
 use crate::io::ingress::Admission;
 use crate::io::leg::IngressKind;
 use crate::io::leg::Leg;
@@ -112,14 +110,7 @@ fn admit(shared: &Shared, start: &Start<'_>) -> Result<Admitted, Refused> {
         domain: String::new(),
         headers: Vec::new(),
         parameters,
-        traits: LegTraits {
-            rate: SampleRate::HZ_8000,
-            lead: LEAD,
-            confirms_playout: true,
-            continuous: false,
-            rings: None,
-            transfers: false,
-        },
+        traits: leg_traits(),
     };
     let admission = shared.ingress.exchange.admit(&info)?;
     let (leg, port) = leg(info);

@@ -18,6 +18,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 use axum::Router;
 use tokio_util::sync::CancellationToken;
@@ -25,6 +26,8 @@ use tokio_util::sync::CancellationToken;
 use self::mux::Mux;
 use self::session::Sessions;
 use crate::config;
+use crate::engine::call::settings::LegTraits;
+use crate::engine::media::frame::SampleRate;
 use crate::engine::rtp::dtls::Identity;
 use crate::io::ingress::Exchange;
 use crate::io::ingress::tally;
@@ -44,6 +47,18 @@ mod precondition;
 mod problem;
 pub mod refused;
 mod session;
+
+/// How a browser's leg behaves, whose codec speaks at `rate`.
+pub const fn leg_traits(rate: SampleRate) -> LegTraits {
+    LegTraits {
+        rate,
+        lead: Duration::ZERO,
+        confirms_playout: false,
+        continuous: true,
+        rings: None,
+        transfers: false,
+    }
+}
 
 /// What this ingress needs.
 pub struct WhipIngress {

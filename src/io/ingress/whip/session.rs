@@ -7,7 +7,6 @@ use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tracing::Instrument as _;
@@ -15,15 +14,14 @@ use tracing::Instrument as _;
 use super::Shared;
 use super::leg;
 use super::leg::Parts;
+use super::leg_traits;
 use super::mux::LegId;
 use super::refused::Refused;
-use crate::engine::call::settings::LegTraits;
 use crate::engine::rtp::session::Beginning;
 use crate::engine::sdp::agreement::Refusal;
 use crate::engine::sdp::description::Description;
 use crate::engine::sdp::description::ParseError;
 use crate::engine::webrtc::description;
-use crate::engine::webrtc::description::Answer;
 use crate::engine::webrtc::description::Ours;
 use crate::engine::webrtc::description::Unusable;
 use crate::engine::webrtc::ice::Credentials;
@@ -155,7 +153,7 @@ impl Shared {
             domain: String::new(),
             headers: Vec::new(),
             parameters: request.parameters,
-            traits: traits(&answer),
+            traits: leg_traits(answer.agreement.codec.sample_rate()),
         };
         let admission = self.exchange.admit(&info).map_err(Refused::from)?;
         let (orders, received) = mpsc::channel(ORDERS);
@@ -290,17 +288,6 @@ impl From<Unusable> for Refused {
                 | Refusal::OtherAddressFamily => Self::NoFingerprint,
             },
         }
-    }
-}
-
-fn traits(answer: &Answer) -> LegTraits {
-    LegTraits {
-        rate: answer.agreement.codec.sample_rate(),
-        lead: Duration::ZERO,
-        confirms_playout: false,
-        continuous: true,
-        rings: None,
-        transfers: false,
     }
 }
 
