@@ -1,0 +1,80 @@
+//! Names in sound: 64 samples at the beginning of a frame whose signs spell who they are.
+//!
+//! Signs outlive what the engine does to samples: mu-law keeps them, and a ducked prompt has them still. That way it is
+//! known of every frame that is played what it is a piece of, and of every byte that an agent gets when it was spoken,
+//! without knowing anything of how the engine keeps it.
+
+use crate::dice::mix;
+
+/// Samples that a name takes: 8 ms at 8 kHz.
+const LENGTH: usize = 64;
+/// How far from zero they are: quiet beside a voice, yet far above what ducking or mu-law could make zero.
+const AMPLITUDE: i16 = 300;
+/// The bits that begin a name.
+const SYNC: u64 = 0xE5A;
+/// Bits of a number.
+const NUMBER_BITS: u32 = 20;
+/// Bits by which chance is told from a name.
+const CHECK_BITS: u32 = 32;
+
+const fn word(number: u32) -> u64 {
+    let check = mix(number as u64 + 0x5EED) >> CHECK_BITS;
+    SYNC << (NUMBER_BITS + CHECK_BITS) | (number as u64) << CHECK_BITS | check
+}
+
+/// Writes `number` (20 bits) into the first samples of a frame.
+pub fn write(samples: &mut [i16], number: u32) {
+    assert!(number < 1 << NUMBER_BITS, "a number has {NUMBER_BITS} bits");
+    let word = word(number);
+    for (place, sample) in samples.iter_mut().take(LENGTH).enumerate() {
+        let negative = word >> (LENGTH - 1 - place) & 1 == 1;
+        *sample = if negative { -AMPLITUDE } else { AMPLITUDE };
+    }
+}
+
+/// Finds names in a stream of samples.
+#[derive(Clone, Debug, Default)]
+pub struct Finder(u64);
+
+impl Finder {
+    /// Looks at one more sample; the number of the name that ends with it.
+    pub fn see(&mut self, negative: bool) -> Option<u32> {
+        self.0 = self.0 << 1 | u64::from(negative);
+        if self.0 >> (NUMBER_BITS + CHECK_BITS) != SYNC {
+            return None;
+        }
+        let number = (self.0 >> CHECK_BITS) as u32 & ((1 << NUMBER_BITS) - 1);
+        (self.0 == word(number)).then_some(number)
+    }
+
+    /// There was silence: no name goes across it.
+    pub const fn forget(&mut self) {
+        self.0 = 0;
+    }
+
+    /// Where the name that was just found begins, when `seen` samples have been seen.
+    pub const fn begin(seen: u64) -> u64 {
+        seen - LENGTH as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_found_again_at_any_place_and_nothing_else_is() {
+        let mut samples = vec![100; 400];
+        write(&mut samples[33..], 4_711);
+        let mut finder = Finder::default();
+        let found: Vec<(u32, u64)> = samples
+            .iter()
+            .zip(1..)
+            .filter_map(|(sample, seen)| {
+                let number = finder.see(*sample < 0)?;
+                Some((number, Finder::begin(seen)))
+            })
+            .collect();
+        assert_eq!(found, [(4_711, 33)]);
+    }
+}
