@@ -123,14 +123,16 @@ def loudness(samples):
 
 
 def tones(samples, known):
-    """What is heard of the known tones, in order: (hertz, seconds). Goertzel's filter over windows of 50 ms; silence parts.
+    """What is heard of the known tones, in order: (hertz, seconds). Goertzel's filter over windows of 50 ms.
 
     A window belongs to the tone that holds most of its energy; the windows at a tone's edges may belong to none, so
-    lengths are true to 100 ms.
+    lengths are true to 100 ms. A tone that comes again within 300 ms has not ended: so long may a busy machine stall its
+    sender.
     """
     window = RATE // 20
+    joined = 6
     heard = []
-    previous = None
+    gap = joined
     for start in range(0, len(samples) - window + 1, window):
         piece = samples[start : start + window]
         energy = sum(sample * sample for sample in piece)
@@ -139,11 +141,14 @@ def tones(samples, known):
             strongest = max(known, key=lambda hertz: _goertzel(piece, hertz))
             if _goertzel(piece, strongest) > 0.7 * energy:
                 hertz = strongest
-        if hertz is not None and hertz == previous:
+        if hertz is None:
+            gap += 1
+        elif heard and hertz == heard[-1][0] and gap < joined:
             heard[-1][1] += window / RATE
-        elif hertz is not None:
+            gap = 0
+        else:
             heard.append([hertz, window / RATE])
-        previous = hertz
+            gap = 0
     return [(hertz, seconds) for hertz, seconds in heard if seconds >= 0.1]
 
 

@@ -119,13 +119,13 @@ impl World {
             SampleRate::HZ_16000,
         ]);
         let (name, leg, keys): (_, _, &[DigitSource]) = match dice.between(0, 2) {
-            0 => ("twilio", twilio::leg_traits(), &[DigitSource::Twilio]),
+            0 => ("twilio", twilio::traits(), &[DigitSource::Twilio]),
             1 => (
                 "sip",
-                sip::leg_traits(rate, Duration::from_secs(3)),
+                sip::traits(rate, Duration::from_secs(3)),
                 &[DigitSource::Rtp, DigitSource::Info],
             ),
-            _ => ("whip", whip::leg_traits(rate), &[DigitSource::Rtp]),
+            _ => ("whip", whip::traits(rate), &[DigitSource::Rtp]),
         };
         let settings = settings(&mut dice, leg);
         let traceable = settings.downlink.rate == leg.rate;

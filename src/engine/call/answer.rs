@@ -4,12 +4,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::engine::call::command;
+use crate::engine::call::command::Command;
+use crate::engine::call::command::TurnChange;
 use crate::engine::call::end::EndReason;
 use crate::engine::call::event::Answer;
 use crate::engine::call::event::Cancellation;
+use crate::engine::call::event::DtmfSettings;
 use crate::engine::call::event::Message;
 use crate::engine::call::event::MixedContent;
 use crate::engine::call::event::MixedSegment;
+use crate::engine::call::event::ToolCall;
 use crate::engine::call::notice::Notice;
 use crate::engine::call::playout::Speech;
 use crate::engine::media::codec::AudioFormat;
@@ -22,13 +27,30 @@ const LONGEST_SPEECH: Duration = Duration::from_secs(600);
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Plan {
     /// What is played, in order.
-    pub(super) speech: Vec<Speech>,
+    pub(super) pieces: Vec<Piece>,
+    /// The words of it, in order.
+    pub(super) texts: Vec<String>,
     /// What watchers are told, in order.
     pub(super) notices: Vec<Notice>,
     /// Where the agent wants the caller, in order.
     pub(super) transfers: Vec<TransferRequest>,
+    /// What the agent wants run, in order.
+    pub(super) tools: Vec<ToolCall>,
+    /// What changes for the rest of the call, in order.
+    pub(super) changes: Vec<TurnChange>,
+    /// How the next digits are collected, if not as the page says.
+    pub(super) digits: Option<DtmfSettings>,
     /// What the call does once everything has been heard.
     pub(super) ending: Option<EndReason>,
+}
+
+/// Something to play.
+#[derive(Debug, PartialEq)]
+pub(super) enum Piece {
+    /// What is here.
+    Speech(Speech),
+    /// What must be fetched: from where, and the speech that it becomes.
+    Clip(String, Speech),
 }
 
 /// The agent wants the caller elsewhere.
@@ -40,95 +62,160 @@ pub(super) struct TransferRequest {
     pub(super) metadata: serde_json::Value,
 }
 
-/// Takes an answer apart. `asked` is how audio is written when neither a header nor the agent says.
-pub(super) fn plan(answer: &Answer, asked: AudioFormat) -> Plan {
-    let mut plan = Plan::default();
+/// How the caller may deal with the speech of an answer.
+#[derive(Clone, Copy, Debug)]
+struct Manners {
+    cancellable: bool,
+    /// Whether the caller may cut it, if its message allows that. A PARTIAL answer mostly not (facts §3.2).
+    cuttable: bool,
+    /// Whether a message before has allowed it: then those after it are interruptible too (facts §4).
+    allowed: bool,
+}
+
+/// Takes an answer apart. `asked` is how audio is written when neither a header nor the agent says; `cuts_partials`
+/// whether the caller may cut PARTIAL answers.
+pub(super) fn plan(answer: &Answer, asked: AudioFormat, cuts_partials: bool) -> Plan {
     let partial = answer.partial.is_some();
+    let mut plan = Plan::default();
+    let mut manners = Manners {
+        cancellable: answer.partial == Some(Cancellation::Allowed),
+        cuttable: !partial || cuts_partials,
+        allowed: false,
+    };
+    plan.speak(answer, asked, &mut manners);
     for message in &answer.messages {
-        tell(message, partial, &mut plan);
+        plan.obey(message, partial, asked, &mut manners);
     }
-    plan.speech = speech(answer, asked, &mut plan.notices);
     plan
 }
 
-fn tell(message: &Message, partial: bool, plan: &mut Plan) {
-    match message {
-        Message::Text { text, .. } => plan.notices.push(Notice::AgentText {
-            text: text.clone(),
-            partial,
-        }),
-        Message::MixedAudio(_) => {}
-        Message::PlayAudio { .. } => plan.unsupported("play_audio"),
-        Message::Payload(payload) => plan.notices.push(Notice::Payload {
-            payload: payload.clone(),
-        }),
-        Message::LiveAgentHandoff(metadata) => plan.transfer(None, metadata.clone()),
-        Message::TransferCall(to) => plan.transfer(Some(to.clone()), serde_json::Value::Null),
-        // A transfer wins over a hang-up, whichever comes first (facts §13).
-        Message::EndInteraction => plan.ending = plan.ending.or(Some(EndReason::AgentEnded)),
-        Message::ConversationSuccess(metadata) => {
-            plan.notices.push(Notice::ConversationSuccess {
-                metadata: metadata.clone(),
-            });
+impl Manners {
+    /// The manners of the next piece, whose message says so.
+    fn speech(&mut self, allows: bool, bytes: Bytes, format: AudioFormat) -> Speech {
+        self.allowed |= allows;
+        Speech {
+            bytes,
+            format,
+            interruptible: self.allowed && self.cuttable,
+            cancellable: self.cancellable,
         }
-        Message::ToolCall(_) => plan.unsupported("tool_call"),
-        Message::Unsupported(name) => plan.unsupported(name),
     }
 }
 
 impl Plan {
+    /// Whether there is anything to hear.
+    pub(super) fn speaks(&self) -> bool {
+        !self.pieces.is_empty()
+    }
+
+    /// The speech of an answer: the pieces of `mixed_audio` if there are any, else the one blob. Clips come after it.
+    fn speak(&mut self, answer: &Answer, asked: AudioFormat, manners: &mut Manners) {
+        let format = answer.output_audio.format.unwrap_or(asked);
+        let mut mixed = false;
+        for segment in answer.messages.iter().filter_map(mixed_audio).flatten() {
+            mixed = true;
+            let allows = segment.interruptible;
+            match &segment.content {
+                MixedContent::Audio(bytes) => self.sound(bytes, format, allows, manners),
+                MixedContent::Uri(uri) => self.clip(uri, allows, asked, manners),
+            }
+        }
+        if !mixed {
+            let bytes = &answer.output_audio.bytes;
+            self.sound(bytes, format, is_interruptible(answer), manners);
+        }
+    }
+
+    fn sound(&mut self, bytes: &Bytes, told: AudioFormat, allows: bool, manners: &mut Manners) {
+        match samples(bytes, told) {
+            Ok((bytes, _)) if bytes.is_empty() => {}
+            Ok((bytes, format)) => {
+                let speech = manners.speech(allows, bytes, format);
+                self.pieces.push(Piece::Speech(speech));
+            }
+            Err(error) => self.notices.push(Notice::Unsupported {
+                message: format!("output_audio: {error}"),
+            }),
+        }
+    }
+
+    fn clip(&mut self, uri: &str, allows: bool, format: AudioFormat, manners: &mut Manners) {
+        let speech = manners.speech(allows, Bytes::new(), format);
+        self.pieces.push(Piece::Clip(uri.to_owned(), speech));
+    }
+
+    fn obey(
+        &mut self,
+        message: &Message,
+        partial: bool,
+        format: AudioFormat,
+        manners: &mut Manners,
+    ) {
+        match message {
+            Message::Text { text, .. } => {
+                self.texts.push(text.clone());
+                self.notices.push(Notice::AgentText {
+                    text: text.clone(),
+                    partial,
+                });
+            }
+            Message::MixedAudio(_) => {}
+            Message::PlayAudio { uri, interruptible } => {
+                self.clip(uri, *interruptible, format, manners);
+            }
+            Message::Payload(payload) => {
+                self.notices.push(Notice::Payload {
+                    payload: payload.clone(),
+                });
+                for command in command::commands(payload) {
+                    match command {
+                        Ok(command) => self.command(command, format, manners),
+                        Err(reason) => self.notices.push(Notice::CommandRefused { reason }),
+                    }
+                }
+            }
+            Message::LiveAgentHandoff(metadata) => self.transfer(None, metadata.clone()),
+            Message::TransferCall(to) => self.transfer(Some(to.clone()), serde_json::Value::Null),
+            Message::EndInteraction => self.hang_up(),
+            Message::ConversationSuccess(metadata) => {
+                self.notices.push(Notice::ConversationSuccess {
+                    metadata: metadata.clone(),
+                });
+            }
+            Message::ToolCall(call) => self.tools.push(call.clone()),
+            Message::Unsupported(name) => self.notices.push(Notice::Unsupported {
+                message: (*name).to_owned(),
+            }),
+        }
+    }
+
+    fn command(&mut self, command: Command, format: AudioFormat, manners: &mut Manners) {
+        match command {
+            Command::Pause(duration) => {
+                let samples = format.rate.samples_in(duration) as usize;
+                let mut silence = vec![0; samples * format.encoding.bytes_per_sample()];
+                for sample in silence.chunks_mut(format.encoding.bytes_per_sample()) {
+                    format.encoding.encode(0, sample);
+                }
+                self.sound(&silence.into(), format, true, manners);
+            }
+            Command::Play(uri) => self.clip(&uri, true, format, manners),
+            Command::CollectDigits(settings) => self.digits = Some(settings),
+            Command::Turn(change) => self.changes.push(change),
+            Command::Transfer(to) => self.transfer(Some(to), serde_json::Value::Null),
+            Command::HangUp => self.hang_up(),
+        }
+    }
+
     fn transfer(&mut self, to: Option<String>, metadata: serde_json::Value) {
         self.transfers.push(TransferRequest { to, metadata });
         self.ending = Some(EndReason::Transferred);
     }
 
-    fn unsupported(&mut self, name: &str) {
-        self.notices.push(Notice::Unsupported {
-            message: name.to_owned(),
-        });
+    /// A transfer wins over a hang-up, whichever comes first (facts §13).
+    fn hang_up(&mut self) {
+        self.ending = self.ending.or(Some(EndReason::AgentEnded));
     }
-}
-
-/// The speech of an answer: the pieces of `mixed_audio` if there are any, else the one blob.
-fn speech(answer: &Answer, asked: AudioFormat, notices: &mut Vec<Notice>) -> Vec<Speech> {
-    let cancellable = answer.partial == Some(Cancellation::Allowed);
-    let partial = answer.partial.is_some();
-    let format = answer.output_audio.format.unwrap_or(asked);
-    let mut pieces = Vec::new();
-    let mut mixed = false;
-    for segment in answer.messages.iter().filter_map(mixed_audio).flatten() {
-        mixed = true;
-        match &segment.content {
-            MixedContent::Audio(bytes) => pieces.push((bytes.clone(), segment.interruptible)),
-            MixedContent::Uri(_) => notices.push(Notice::Unsupported {
-                message: "mixed_audio.uri".to_owned(),
-            }),
-        }
-    }
-    if !mixed {
-        pieces.push((answer.output_audio.bytes.clone(), is_interruptible(answer)));
-    }
-    // Once one piece may be interrupted, those after it may be too (facts §4); a PARTIAL never is (facts §3.2).
-    let mut interruptible = false;
-    let mut speech = Vec::with_capacity(pieces.len());
-    for (bytes, flag) in pieces {
-        interruptible |= flag;
-        match samples(&bytes, format) {
-            Ok((bytes, format)) if !bytes.is_empty() => {
-                speech.push(Speech {
-                    bytes,
-                    format,
-                    interruptible: interruptible && !partial,
-                    cancellable,
-                });
-            }
-            Ok(_) => {}
-            Err(error) => notices.push(Notice::Unsupported {
-                message: format!("output_audio: {error}"),
-            }),
-        }
-    }
-    speech
 }
 
 fn mixed_audio(message: &Message) -> Option<&Vec<MixedSegment>> {
@@ -156,7 +243,10 @@ fn is_interruptible(answer: &Answer) -> bool {
 
 /// The samples of a blob and how they are written: a RIFF header, in whatever encoding was asked for, is believed
 /// before the agent's word, `told` (facts §7.2).
-fn samples(blob: &Bytes, told: AudioFormat) -> Result<(Bytes, AudioFormat), wav::WavError> {
+pub(super) fn samples(
+    blob: &Bytes,
+    told: AudioFormat,
+) -> Result<(Bytes, AudioFormat), wav::WavError> {
     let (bytes, format) = if wav::looks_like_wav(blob) {
         let wav = wav::parse(blob)?;
         (blob.slice(wav.data), wav.format)

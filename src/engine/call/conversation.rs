@@ -1,18 +1,22 @@
-//! The decisions that join the concerns: when to listen, when to half-close, when to cut, when to end.
+//! The decisions that join the concerns: when to listen, when to half-close, what an answer leads to.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::engine::call::Call;
 use crate::engine::call::answer;
+use crate::engine::call::answer::Piece;
+use crate::engine::call::barge_in::Words;
+use crate::engine::call::command::TurnChange;
 use crate::engine::call::dtmf::Collected;
 use crate::engine::call::end::EndReason;
 use crate::engine::call::event::Action;
+use crate::engine::call::event::AgentSettings;
 use crate::engine::call::event::Answer;
 use crate::engine::call::event::BackendEvent;
 use crate::engine::call::event::BargeInWindow;
 use crate::engine::call::event::Digit;
 use crate::engine::call::event::DigitSource;
+use crate::engine::call::event::DtmfSettings;
 use crate::engine::call::event::Fault;
 use crate::engine::call::event::FaultKind;
 use crate::engine::call::event::MatchKind;
@@ -32,10 +36,10 @@ use crate::engine::call::turn::Turn;
 
 /// The longest wait for an answer. Agents with slow webhooks take many seconds; nobody waits longer than this.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
-/// Added to the no-input time, so that a backend which watches the silence itself goes first.
-const NO_INPUT_GRACE: Duration = Duration::from_millis(700);
-/// How long voice must last over a prompt to cut it, in the mode that goes by voice.
-const VOICE_TO_CUT: Duration = Duration::from_millis(300);
+/// How far back voice is sent again when a stream on which no words came is replaced by another.
+const LOOK_BACK: Duration = Duration::from_secs(3);
+/// How much longer an utterance may last whose end the recogniser does not tell, while there is voice.
+const VOICE_GOES_ON: Duration = Duration::from_millis(500);
 /// Assumed between the end of speech and its final transcript when the backend does not say where speech ended.
 const FINAL_DELAY: Duration = Duration::from_millis(300);
 
@@ -52,17 +56,19 @@ impl Call {
     pub(super) fn open(&mut self, input: TurnInput) {
         let stream = StreamId(self.next_stream);
         self.next_stream += 1;
-        let turn = Turn::new(stream, input.clone());
+        let mut turn = Turn::new(stream, input.clone());
         self.tell(Notice::TurnStarted { input: turn.kind() });
         if turn.phase == Phase::Answering {
             self.timers.set(Timer::Answer, self.now + ANSWER_TIMEOUT);
         }
+        let (parameters, report) = self.heard.parameters(self.settings.reports_heard);
+        turn.report = report;
         self.turn = Some(turn);
         self.act(Action::Open(OpenTurn {
             stream,
             input,
-            parameters: BTreeMap::new(),
-            model: None,
+            parameters,
+            model: self.agent.model.clone(),
         }));
     }
 
@@ -114,28 +120,15 @@ impl Call {
             return;
         }
         if let Some(reason) = self.ending {
-            if !self.playout.is_playing() {
+            if !self.playout.is_playing() || self.playout.is_holding() {
                 self.leave(reason);
             }
+        } else if self.run_next_tool() {
+            // The agent waits for it; what the caller says meanwhile is kept.
         } else if let Some(digits) = self.digits.take() {
             self.open(digits);
         } else if !self.playout.is_waiting() {
             self.listen();
-        }
-    }
-
-    /// Starts the no-input timer if the caller is expected to speak and the prompt is over.
-    pub(super) fn watch_for_silence(&mut self) {
-        let expected = self.line == Line::Open
-            && self
-                .turn
-                .as_ref()
-                .is_some_and(|turn| turn.phase == Phase::Listening && !turn.words);
-        if expected && !self.playout.is_playing() && !self.digits.is_pending() {
-            self.timers.set(
-                Timer::NoInput,
-                self.now + self.no_input_timeout + NO_INPUT_GRACE,
-            );
         }
     }
 
@@ -153,23 +146,108 @@ impl Call {
                 self.on_final(end_offset);
                 self.tell(Notice::Final { text });
             }
-            BackendEvent::EndOfUtterance => self.stop_listening(),
+            BackendEvent::EndOfUtterance => self.on_end_of_utterance(),
             BackendEvent::Answer(answer) => self.on_answer(&answer),
             BackendEvent::Closed(fault) => self.on_closed(fault),
         }
     }
 
-    /// The caller has been heard to say something.
+    /// The caller has been heard to say something, or so it seems.
     fn on_words(&mut self, text: &str) {
         if text.trim().is_empty() {
             return;
         }
-        if let Some(turn) = &mut self.turn {
-            turn.words = true;
+        let words = self.judge_words(text);
+        let Some(turn) = &mut self.turn else { return };
+        if words != Words::Caller {
+            let is_first = turn.dismissed.replace(words) != Some(words);
+            if words == Words::Echo && is_first {
+                self.measure(Measure::BargeInEcho);
+            }
+            return;
+        }
+        turn.words = true;
+        // Transcripts may come late; what they say was said before the stream was half-closed.
+        if turn.phase == Phase::Answering {
+            return;
         }
         self.timers.stop(Timer::NoInput);
+        self.timers
+            .set(Timer::Endpoint, self.now + self.settings.endpoint_timeout);
         if self.settings.barge_in.mode != BargeInMode::Off {
             self.barge_in();
+        }
+    }
+
+    /// The recogniser thinks that the utterance is over.
+    fn on_end_of_utterance(&mut self) {
+        let dismissed = self
+            .turn
+            .as_ref()
+            .filter(|turn| turn.phase == Phase::Listening && !turn.words)
+            .and_then(|turn| turn.dismissed);
+        match dismissed {
+            // Neither is for the agent to answer. Half-closing would make it (facts §5.1).
+            Some(Words::Echo) => self.listen_anew(),
+            Some(Words::BackChannel) if self.playout.is_audible(self.now) => self.listen_anew(),
+            Some(Words::BackChannel | Words::Caller) | None => self.stop_listening(),
+        }
+    }
+
+    /// Gives the stream up, with all that was said on it, and opens the next.
+    fn listen_anew(&mut self) {
+        let final_end = self.turn.as_ref().and_then(|turn| turn.final_end);
+        self.heard_to = final_end.unwrap_or_else(|| self.uplink.captured());
+        self.give_turn_up();
+        self.proceed();
+    }
+
+    /// The stream is as long as streams may be. One on which nothing was said goes on as another; of one with words the
+    /// agent gets what there is.
+    fn on_stream_ceiling(&mut self) {
+        if self.turn.as_ref().is_some_and(|turn| turn.words) {
+            self.cut_off_listening();
+            return;
+        }
+        let silent_until = self.timers.get(Timer::NoInput);
+        if let Some(fed) = self.uplink.fed_or_last() {
+            let look_back = self.uplink.samples_in(LOOK_BACK);
+            self.heard_to = fed.begin.max(fed.end.saturating_sub(look_back));
+        }
+        self.give_turn_up();
+        self.proceed();
+        if let Some(until) = silent_until {
+            self.timers.set(Timer::NoInput, until);
+        }
+    }
+
+    /// Words came, and then nothing for a long time: the recogniser has missed the end.
+    fn on_endpoint_missed(&mut self) {
+        if self.uplink.is_voice_active() {
+            self.timers.set(Timer::Endpoint, self.now + VOICE_GOES_ON);
+        } else {
+            self.cut_off_listening();
+        }
+    }
+
+    /// Cancels the turn that is under way.
+    pub(super) fn give_turn_up(&mut self) {
+        let Some(turn) = self.turn.take() else { return };
+        self.uplink.close_feed();
+        self.stop_turn_timers();
+        self.measure(Measure::Turn(turn.kind(), TurnResult::Cancelled));
+        self.act(Action::Cancel(turn.stream));
+    }
+
+    /// What was waited for in the turn is not waited for any more.
+    pub(super) fn stop_turn_timers(&mut self) {
+        for timer in [
+            Timer::NoInput,
+            Timer::Endpoint,
+            Timer::StreamCeiling,
+            Timer::Answer,
+        ] {
+            self.timers.stop(timer);
         }
     }
 
@@ -201,8 +279,7 @@ impl Call {
         turn.phase = Phase::Answering;
         let stream = turn.stream;
         self.uplink.close_feed();
-        self.timers.stop(Timer::NoInput);
-        self.timers.stop(Timer::StreamCeiling);
+        self.stop_turn_timers();
         self.timers.set(Timer::Answer, self.now + ANSWER_TIMEOUT);
         self.act(Action::HalfClose(stream));
     }
@@ -225,22 +302,31 @@ impl Call {
         if let Some(turn) = &mut self.turn {
             turn.answered = true;
         }
+        let plan = answer::plan(
+            answer,
+            self.settings.downlink,
+            self.settings.barge_in.cuts_partials,
+        );
+        self.end_hold();
         // A later response replaces what may be cancelled (facts §3.2).
         if self.playout.is_playing() && self.playout.is_all_cancellable() {
             self.cut_playout();
         }
-        let plan = answer::plan(answer, self.settings.downlink);
-        if !plan.speech.is_empty() {
+        if plan.speaks() {
             self.await_audio();
         }
         for notice in plan.notices {
-            self.tell(notice);
+            self.tell_of_answer(notice);
         }
-        for speech in plan.speech {
-            self.playout.push(speech, self.now);
-        }
+        self.play(plan.pieces, &plan.texts);
         for request in plan.transfers {
             self.want_hand_off(request.to, request.metadata);
+        }
+        for tool in plan.tools {
+            self.tools.want(tool);
+        }
+        for change in plan.changes {
+            self.change(change);
         }
         if self.playout.is_playing() {
             self.open_line();
@@ -252,14 +338,59 @@ impl Call {
         if answer.partial.is_some() {
             self.timers.set(Timer::Answer, self.now + ANSWER_TIMEOUT);
         } else {
-            self.on_final_answer(answer);
+            self.on_final_answer(answer, plan.digits);
         }
     }
 
-    fn on_final_answer(&mut self, answer: &Answer) {
+    /// Queues what an answer says.
+    fn play(&mut self, pieces: Vec<Piece>, texts: &[String]) {
+        if !self.playout.is_playing() {
+            self.heard.begin();
+        }
+        for text in texts {
+            self.heard.add_text(text);
+        }
+        for piece in pieces {
+            match piece {
+                Piece::Speech(speech) => {
+                    self.heard.add_audio(speech.duration());
+                    self.playout.push(speech, self.now);
+                }
+                Piece::Clip(uri, speech) => self.play_clip(uri, speech),
+            }
+        }
+    }
+
+    /// An agent asks for the same unsupported thing with every answer; once is enough.
+    fn tell_of_answer(&mut self, notice: Notice) {
+        if let Notice::Unsupported { message } = &notice
+            && !self.agent.is_news(message)
+        {
+            return;
+        }
+        self.tell(notice);
+    }
+
+    /// The agent changes how its caller is listened to.
+    fn change(&mut self, change: TurnChange) {
+        if let Some(mode) = change.barge_in {
+            self.settings.barge_in.mode = mode;
+        }
+        if let Some(timeout) = change.no_input_timeout {
+            self.settings.no_input.timeout = timeout;
+        }
+        if let Some(cuts) = change.cuts_partials {
+            self.settings.barge_in.cuts_partials = cuts;
+        }
+    }
+
+    fn on_final_answer(&mut self, answer: &Answer, digits: Option<DtmfSettings>) {
         let Some(turn) = self.turn.take() else { return };
         self.timers.stop(Timer::Answer);
         self.failures.clear();
+        if let Some(report) = turn.report {
+            self.heard.told(report);
+        }
         let result = match answer.match_kind {
             MatchKind::NoMatch => TurnResult::NoMatch,
             MatchKind::NoInput => TurnResult::NoInput,
@@ -267,24 +398,35 @@ impl Call {
         };
         self.measure(Measure::Turn(turn.kind(), result));
         self.note_understood(&turn);
-        self.digits.configure(answer.settings.dtmf.clone());
-        self.no_input_timeout = answer
-            .settings
+        self.obey(&answer.settings, digits);
+        if !self.count_silence(&turn, answer) {
+            self.proceed();
+        }
+    }
+
+    /// Takes over what the agent's page asks of us (facts §7.5).
+    fn obey(&mut self, settings: &AgentSettings, digits: Option<DtmfSettings>) {
+        self.digits
+            .configure(digits.or_else(|| settings.dtmf.clone()));
+        self.no_input_timeout = settings
             .no_speech_timeout
             .unwrap_or(self.settings.no_input.timeout);
-        self.no_input_turns = if result == TurnResult::NoInput {
-            self.no_input_turns + 1
-        } else {
-            0
-        };
-        if self.no_input_turns >= self.settings.no_input.limit {
-            self.ending = self.ending.or(Some(EndReason::NoInput));
+        self.agent.model.clone_from(&settings.model);
+        if let Some(kept) = settings.keeps_transcripts
+            && self.agent.keeps_transcripts != kept
+        {
+            self.agent.keeps_transcripts = kept;
+            self.tell(Notice::Transcripts { kept });
         }
-        self.proceed();
+        for name in &settings.unsupported {
+            self.tell_of_answer(Notice::Unsupported {
+                message: format!("advanced_settings.{name}"),
+            });
+        }
     }
 
     /// Remembers how far the agent has understood the caller.
-    fn note_understood(&mut self, turn: &Turn) {
+    pub(super) fn note_understood(&mut self, turn: &Turn) {
         if turn.kind() == TurnKind::Speech {
             let fed_to = self.uplink.fed_or_last().map(|fed| fed.end);
             self.heard_to = turn.final_end.or(fed_to).unwrap_or(self.heard_to);
@@ -303,50 +445,6 @@ impl Call {
         if turn.kind() == TurnKind::Speech && turn.words {
             let end_of_speech = turn.final_end.or_else(|| self.uplink.last_voice());
             self.awaiting_audio = end_of_speech.map(|sample| self.uplink.wall_time(sample));
-        }
-    }
-
-    /// The stream is over without a final answer.
-    fn on_closed(&mut self, fault: Option<Fault>) {
-        let Some(turn) = self.turn.take() else { return };
-        let message = || "the stream was closed without an answer".to_owned();
-        let fault = fault.unwrap_or_else(|| Fault {
-            kind: FaultKind::Other,
-            message: message(),
-        });
-        self.timers.stop(Timer::Answer);
-        self.timers.stop(Timer::NoInput);
-        self.timers.stop(Timer::StreamCeiling);
-        self.measure(Measure::Turn(turn.kind(), TurnResult::Failed));
-        self.uplink.close_feed();
-        let fed = self.uplink.fed_or_last();
-        let delay = self.failures.retry_after(&fault);
-        self.tell(Notice::BackendFault {
-            fault: fault.kind,
-            message: fault.message,
-        });
-        match (delay, turn.answered) {
-            // The agent may have acted on it: what is left is to hear the caller again.
-            (Some(_), true) => {
-                self.note_understood(&turn);
-                self.proceed();
-            }
-            (Some(delay), false) => {
-                if let Some(fed) = fed.filter(|_| turn.kind() == TurnKind::Speech) {
-                    self.heard_to = turn.final_end.unwrap_or(fed.begin);
-                }
-                self.retry = (turn.kind() != TurnKind::Speech).then_some(turn.input);
-                self.timers.set(Timer::Retry, self.now + delay);
-            }
-            (None, _) => {
-                if let Some(fed) = fed.filter(|_| turn.kind() == TurnKind::Speech && !turn.answered)
-                {
-                    let from = turn.final_end.unwrap_or(fed.begin);
-                    let unheard = self.uplink.captured().saturating_sub(from);
-                    self.measure(Measure::Unheard(self.uplink.duration_of(unheard)));
-                }
-                self.end(EndReason::BackendFailed);
-            }
         }
     }
 
@@ -372,67 +470,18 @@ impl Call {
     /// Gives complete digits their turn: at once when we are listening, else after the answer that is awaited.
     fn send_digits(&mut self) {
         self.timers.stop(Timer::Interdigit);
-        let Some(turn) = self.turn.take_if(|turn| turn.phase == Phase::Listening) else {
-            self.proceed();
-            return;
-        };
-        // Half-closing would make the agent answer an empty utterance, so this stream is cancelled (facts §5.1).
-        self.uplink.close_feed();
-        self.heard_to = self.uplink.captured();
-        self.timers.stop(Timer::StreamCeiling);
-        self.measure(Measure::Turn(turn.kind(), TurnResult::Cancelled));
-        self.act(Action::Cancel(turn.stream));
+        if self.listening().is_some() {
+            // Half-closing would make the agent answer an empty utterance, so this stream is cancelled (facts §5.1).
+            self.heard_to = self.uplink.captured();
+            self.give_turn_up();
+        }
         self.proceed();
-    }
-
-    /// The caller's voice has changed; in the mode that goes by voice it may cut the prompt.
-    pub(super) fn on_voice(&mut self) {
-        if self.settings.barge_in.mode != BargeInMode::Voice {
-            return;
-        }
-        if !self.uplink.is_voice_active() {
-            self.voice_since = None;
-            return;
-        }
-        let since = *self.voice_since.get_or_insert(self.now);
-        if self.now.saturating_duration_since(since) >= VOICE_TO_CUT && self.listening().is_some() {
-            self.barge_in();
-        }
-    }
-
-    /// The caller takes the floor, if the prompt lets them. A refusal has no side effect but being counted.
-    fn barge_in(&mut self) {
-        if !self.playout.is_audible(self.now) || self.ending.is_some() {
-            return;
-        }
-        if !self.playout.is_interruptible(self.now) {
-            if let Some(turn) = self.turn.as_mut().filter(|turn| !turn.refused) {
-                turn.refused = true;
-                self.measure(Measure::BargeInRefused);
-            }
-            return;
-        }
-        let heard = self.cut_playout();
-        self.tell(Notice::BargeIn {
-            heard_ms: heard.as_millis() as u64,
-        });
-        self.measure(Measure::BargeIn(self.now));
-        self.watch_for_silence();
-        self.proceed();
-    }
-
-    /// Empties every queue between the agent and the caller's ear; returns how much of the cut segment was heard.
-    fn cut_playout(&mut self) -> Duration {
-        self.act(Action::Clear);
-        let mut heard = Duration::ZERO;
-        while let Some(finished) = self.playout.cut(self.now) {
-            heard += finished.heard;
-            self.report(finished);
-        }
-        heard
     }
 
     pub(super) fn on_segment_began(&mut self) {
+        if self.playout.is_holding() {
+            return;
+        }
         if !self.audio_began {
             self.audio_began = true;
             self.measure(Measure::AnswerToFirstAudio(
@@ -457,8 +506,9 @@ impl Call {
         }
     }
 
-    fn report(&mut self, finished: Finished) {
+    pub(super) fn report(&mut self, finished: Finished) {
         let Finished { id, outcome, heard } = finished;
+        self.heard.add_heard(heard);
         self.tell(Notice::Playback {
             segment: id.0,
             outcome,
@@ -471,11 +521,9 @@ impl Call {
         match timer {
             Timer::Ringing => self.open_line(),
             Timer::CallDuration => self.end(EndReason::DurationLimit),
-            // Someone who has just begun to speak is not silent.
-            Timer::NoInput if self.uplink.is_voice_active() => {
-                self.timers.set(Timer::NoInput, self.now + NO_INPUT_GRACE);
-            }
-            Timer::NoInput | Timer::StreamCeiling => self.cut_off_listening(),
+            Timer::NoInput => self.on_silence(),
+            Timer::StreamCeiling => self.on_stream_ceiling(),
+            Timer::Endpoint => self.on_endpoint_missed(),
             Timer::Interdigit => {
                 self.digits.time_out();
                 self.send_digits();
@@ -490,10 +538,11 @@ impl Call {
                     message,
                 }));
             }
-            Timer::Retry => match self.retry.take() {
-                Some(input) => self.open(input),
-                None => self.proceed(),
-            },
+            Timer::Retry => self.on_retry(),
+            Timer::Restore => self.restore_prompt(),
+            Timer::Hold => self.hold(),
+            Timer::Clip => self.on_clips_late(),
+            Timer::Tool => self.on_tool_late(),
         }
     }
 
@@ -503,6 +552,7 @@ impl Call {
             return;
         }
         self.ended = true;
+        self.forget_clips();
         while let Some(finished) = self.playout.cut(self.now) {
             self.report(finished);
         }

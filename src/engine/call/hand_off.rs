@@ -9,6 +9,7 @@ use crate::engine::call::end::EndReason;
 use crate::engine::call::event::Action;
 use crate::engine::call::event::Transfer;
 use crate::engine::call::event::TurnInput;
+use crate::engine::call::line::Line;
 use crate::engine::call::notice::Notice;
 
 /// Where a transfer stands.
@@ -37,6 +38,21 @@ impl Call {
         }
     }
 
+    /// An operator wants the caller elsewhere: at once, whatever is being said.
+    pub(super) fn on_transfer_ordered(&mut self, transfer: Transfer) {
+        if self.hand_off == HandOff::UnderWay {
+            return;
+        }
+        if self.playout.is_playing() {
+            self.cut_playout();
+        }
+        self.give_turn_up();
+        self.tools.clear();
+        self.want_hand_off(Some(transfer.to), transfer.metadata);
+        self.ending = Some(EndReason::Transferred);
+        self.proceed();
+    }
+
     /// Everything has been heard, and the call is to end as `reason`; or the leg is asked to transfer it first.
     pub(super) fn leave(&mut self, reason: EndReason) {
         if reason != EndReason::Transferred || !self.settings.leg.transfers {
@@ -44,6 +60,11 @@ impl Call {
             return;
         }
         match std::mem::take(&mut self.hand_off) {
+            // Nobody can be transferred who has not been answered.
+            HandOff::Wanted(transfer) if matches!(self.line, Line::Ringing | Line::Answering) => {
+                self.hand_off = HandOff::Wanted(transfer);
+                self.open_line();
+            }
             HandOff::Wanted(transfer) => {
                 self.hand_off = HandOff::UnderWay;
                 self.act(Action::Transfer(transfer));
@@ -63,7 +84,13 @@ impl Call {
             return;
         };
         self.tell(Notice::TransferFailed { reason });
+        self.end_hold();
         self.ending = None;
+        // There is no agent to come back to.
+        if self.failures.is_hopeless {
+            self.end(EndReason::BackendFailed);
+            return;
+        }
         self.heard_to = self.uplink.captured();
         let event = self.settings.transfer_failed_event.clone();
         self.open(TurnInput::Event(event));

@@ -6,8 +6,6 @@
 
 use crate::engine::call::Call;
 use crate::engine::call::event::Action;
-use crate::engine::call::notice::Measure;
-use crate::engine::call::notice::TurnResult;
 use crate::engine::call::timers::Timer;
 use crate::engine::call::turn::Phase;
 
@@ -51,6 +49,7 @@ impl Call {
             self.began = self.now;
             self.playout.resume(self.now);
             self.watch_for_silence();
+            self.proceed();
         }
     }
 
@@ -58,6 +57,7 @@ impl Call {
         match (self.line, held) {
             (Line::Open, true) => {
                 self.line = Line::Held;
+                self.restore_prompt();
                 self.playout.pause(self.now);
                 self.stop_waiting_for_words();
             }
@@ -77,17 +77,14 @@ impl Call {
     /// agent answers, and the answer waits.
     fn stop_waiting_for_words(&mut self) {
         self.timers.stop(Timer::NoInput);
-        let idle = self
+        let is_idle = self
             .turn
-            .take_if(|turn| turn.phase == Phase::Listening && !turn.words);
-        match idle {
-            Some(turn) => {
-                self.uplink.close_feed();
-                self.timers.stop(Timer::StreamCeiling);
-                self.measure(Measure::Turn(turn.kind(), TurnResult::Cancelled));
-                self.act(Action::Cancel(turn.stream));
-            }
-            None => self.cut_off_listening(),
+            .as_ref()
+            .is_some_and(|turn| turn.phase == Phase::Listening && !turn.words);
+        if is_idle {
+            self.give_turn_up();
+        } else {
+            self.cut_off_listening();
         }
     }
 }

@@ -15,9 +15,12 @@
 //! One turn is one backend stream. The listening stream opens with the prompt, so that the caller can interrupt it; a
 //! turn whose stream fails before anything was answered is sent again from the last word that was understood.
 //!
-//! Each concern has its file: [`uplink`] keeps what the caller said, [`playout`] knows what the caller heard, [`dtmf`]
-//! collects digits, [`answer`] reads what the agent wants, [`turn`] holds the open turn, [`mod@line`] knows whether the caller
-//! hears us, [`hand_off`] brings them elsewhere, `timers` what is waited for.
+//! Each concern has its file. The caller's side: [`uplink`] keeps what they said, [`barge_in`] decides who has the floor
+//! (with [`echo`]'s help), [`dtmf`] collects digits, [`no_input`] deals with silence, [`mod@line`] knows whether they hear us.
+//! The agent's side: [`answer`] reads what it wants (and [`command`] what it wants of the gateway), [`playout`] plays it,
+//! [`clips`] and [`tools`] get what is elsewhere, [`heard`] tells it what was heard, [`wishes`] keeps what it asked for.
+//! When things go wrong: [`faults`] tries again or falls back, [`hold`] passes the time. [`hand_off`] brings the caller
+//! elsewhere, [`turn`] holds the open turn, `timers` what is waited for.
 //! This file only routes; the decisions that join them are in `conversation`.
 
 pub mod end;
@@ -26,14 +29,24 @@ pub mod notice;
 pub mod settings;
 
 mod answer;
+mod barge_in;
+mod clips;
+mod command;
 mod conversation;
 mod dtmf;
+mod echo;
+mod faults;
 mod hand_off;
+mod heard;
+mod hold;
 mod line;
+mod no_input;
 mod playout;
 mod timers;
+mod tools;
 mod turn;
 mod uplink;
+mod wishes;
 
 #[cfg(test)]
 mod tests;
@@ -41,6 +54,8 @@ mod tests;
 use std::collections::VecDeque;
 use std::time::Instant;
 
+use crate::engine::call::barge_in::Floor;
+use crate::engine::call::clips::Clips;
 use crate::engine::call::dtmf::Digits;
 use crate::engine::call::dtmf::Presses;
 use crate::engine::call::end::EndReason;
@@ -48,7 +63,9 @@ use crate::engine::call::event::Action;
 use crate::engine::call::event::Event;
 use crate::engine::call::event::StreamId;
 use crate::engine::call::event::TurnInput;
+use crate::engine::call::faults::Failures;
 use crate::engine::call::hand_off::HandOff;
+use crate::engine::call::heard::Heard;
 use crate::engine::call::line::Line;
 use crate::engine::call::notice::Measure;
 use crate::engine::call::playout::Playout;
@@ -56,9 +73,10 @@ use crate::engine::call::playout::Step;
 use crate::engine::call::settings::CallSettings;
 use crate::engine::call::timers::Timer;
 use crate::engine::call::timers::Timers;
-use crate::engine::call::turn::Failures;
+use crate::engine::call::tools::Tools;
 use crate::engine::call::turn::Turn;
 use crate::engine::call::uplink::Uplink;
+use crate::engine::call::wishes::Wishes;
 use crate::engine::media::frame::Frame;
 
 /// Actions that may wait before the queue must grow: one answer's notices, a cut and a new stream.
@@ -75,6 +93,11 @@ pub struct Call {
     timers: Timers,
     uplink: Uplink,
     playout: Playout,
+    floor: Floor,
+    heard: Heard,
+    clips: Clips,
+    tools: Tools,
+    agent: Wishes,
     digits: Digits,
     presses: Presses,
     /// The turn whose stream is open.
@@ -85,8 +108,6 @@ pub struct Call {
     retry: Option<TurnInput>,
     /// The call-sample up to which the agent has understood the caller.
     heard_to: u64,
-    /// Since when the caller has been speaking over the prompt, for barge-in by voice.
-    voice_since: Option<Instant>,
     /// How long the caller may be silent, by the agent's word or ours.
     no_input_timeout: std::time::Duration,
     /// Silent turns in a row.
@@ -112,6 +133,11 @@ impl Call {
             timers: Timers::default(),
             uplink: Uplink::new(settings.leg.rate, settings.uplink, settings.chunk, now),
             playout: Playout::new(settings.leg, now),
+            floor: Floor::new(now),
+            heard: Heard::default(),
+            clips: Clips::default(),
+            tools: Tools::default(),
+            agent: Wishes::default(),
             digits: Digits::new(settings.max_digits, settings.interdigit_timeout),
             presses: Presses::default(),
             turn: None,
@@ -119,7 +145,6 @@ impl Call {
             failures: Failures::default(),
             retry: None,
             heard_to: 0,
-            voice_since: None,
             no_input_timeout: settings.no_input.timeout,
             no_input_turns: 0,
             awaiting_audio: None,
@@ -154,16 +179,20 @@ impl Call {
             Event::TransferEnded(outcome) => self.on_transfer_ended(outcome),
             Event::LegEnded(end) => self.end(self.leg_ended_as(end.into())),
             Event::Backend(stream, event) => self.on_backend(stream, event),
-            Event::Fetched(..) | Event::ToolEnded(_) | Event::Transfer(_) => {}
+            Event::Fetched(clip, outcome) => self.on_fetched(clip, outcome),
+            Event::ToolEnded(result) => self.on_tool_ended(result),
+            Event::Transfer(transfer) => self.on_transfer_ordered(transfer),
             Event::Stop(reason) => self.end(reason),
         }
+        self.watch_for_waiting();
     }
 
     /// The caller's next frame.
     pub fn hear(&mut self, frame: &Frame, now: Instant) {
         self.now = now;
         if !self.ended {
-            self.uplink.capture(frame, now);
+            let found = self.uplink.capture(frame, now);
+            self.floor.heard(frame, found, now);
             self.on_voice();
         }
     }
@@ -178,6 +207,7 @@ impl Call {
         while let Some(timer) = self.timers.expired(now) {
             self.on_timer(timer);
         }
+        self.watch_for_waiting();
     }
 
     /// The next thing to do; `None` until something happens or [`Call::deadline`] comes.
@@ -190,7 +220,8 @@ impl Call {
                 return None;
             }
             match self.playout.step(self.now) {
-                Some(Step::Frame { lateness }) => {
+                Some(Step::Frame { lateness, at }) => {
+                    self.floor.played(self.playout.frame(), at);
                     self.actions
                         .push_back(Action::Measure(Measure::TickLateness(lateness)));
                     return Some(Action::Play(self.playout.frame()));

@@ -3,6 +3,10 @@
 //! Every segment ends in exactly one [`SegmentOutcome`]. What was *heard* is never what was queued: on a leg that
 //! confirms playout it is what a mark confirms, elsewhere what the clock says; and on a cut it is the time since the
 //! segment's first frame, bounded by what was sent.
+//!
+//! A segment may be *ducked*: it goes on more quietly, until it is cut or restored. Restored, it goes back to where the
+//! duck began, so that the caller misses nothing; therefore none ends while it is ducked. A segment may also wait for its
+//! clip, which is still being fetched; what follows it waits too.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -10,6 +14,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use crate::engine::call::event::ClipId;
 use crate::engine::call::event::SegmentId;
 use crate::engine::call::notice::SegmentOutcome;
 use crate::engine::call::settings::LegTraits;
@@ -43,6 +48,12 @@ impl Speech {
             .rate
             .duration_of((self.bytes.len() / self.format.encoding.bytes_per_sample()) as u64)
     }
+
+    /// Where in the bytes the sample after `duration` is.
+    fn bytes_in(&self, duration: Duration) -> usize {
+        let samples = self.format.rate.samples_in(duration) as usize;
+        (samples * self.format.encoding.bytes_per_sample()).min(self.bytes.len())
+    }
 }
 
 /// The queue and its clock.
@@ -59,6 +70,10 @@ pub(super) struct Playout {
     paused: Option<Instant>,
     /// When the clock was last started.
     restarted: Instant,
+    duck: Option<Duck>,
+    /// How loud the frames are played, of [`FULL_VOLUME`], and how loud they shall be.
+    volume: i32,
+    wanted_volume: i32,
     resampler: Option<Resampler>,
     /// Samples at the leg's rate that do not yet fill a frame.
     ready: VecDeque<i16>,
@@ -67,10 +82,24 @@ pub(super) struct Playout {
     end: Option<Instant>,
 }
 
+/// Where the prompt was when it was ducked.
+#[derive(Clone, Copy, Debug)]
+struct Duck {
+    /// How much of the segment had been heard.
+    heard: Duration,
+}
+
+/// The volume at which nothing is changed.
+const FULL_VOLUME: i32 = 1 << 15;
+
 /// A segment in the queue.
 struct Segment {
     id: SegmentId,
     speech: Speech,
+    /// The clip that it still waits for, of which `speech` is to become the sound.
+    awaits: Option<ClipId>,
+    /// Whether it only passes the time until the agent speaks.
+    is_hold: bool,
     /// Bytes taken so far.
     taken: usize,
     /// When its first frame is nominally heard.
@@ -97,6 +126,8 @@ pub(super) enum Step {
     Frame {
         /// Zero when it is on time.
         lateness: Duration,
+        /// When it is nominally heard.
+        at: Instant,
     },
     /// A segment has been sent to its end.
     Sent(SegmentId),
@@ -122,6 +153,9 @@ impl Playout {
             due: leg.continuous.then_some(now),
             paused: None,
             restarted: now,
+            duck: None,
+            volume: FULL_VOLUME,
+            wanted_volume: FULL_VOLUME,
             resampler: None,
             // A chunk may be 40 ms at odd rates, and a frame may already wait.
             ready: VecDeque::with_capacity(4 * leg.rate.frame_samples()),
@@ -135,20 +169,135 @@ impl Playout {
         if speech.bytes.is_empty() || self.queue.len() == MAX_SEGMENTS {
             return None;
         }
+        let segment = self.segment(speech);
+        let id = segment.id;
+        self.queue.push_back(segment);
+        self.start_clock(now);
+        Some(id)
+    }
+
+    /// Queues a clip that is still being fetched: `speech` without its sound. `None` when the queue is full.
+    pub(super) fn push_awaited(&mut self, clip: ClipId, speech: Speech) -> Option<SegmentId> {
+        if self.queue.len() == MAX_SEGMENTS {
+            return None;
+        }
+        let mut segment = self.segment(speech);
+        segment.awaits = Some(clip);
+        let id = segment.id;
+        self.queue.push_back(segment);
+        Some(id)
+    }
+
+    /// A clip is here: how it sounds and how that is written.
+    pub(super) fn fill(&mut self, clip: ClipId, bytes: Bytes, format: AudioFormat, now: Instant) {
+        let mut waiting = self.queue.iter_mut();
+        if let Some(segment) = waiting.find(|segment| segment.awaits == Some(clip)) {
+            segment.awaits = None;
+            segment.speech.bytes = bytes;
+            segment.speech.format = format;
+            self.start_clock(now);
+        }
+    }
+
+    /// A clip will not come.
+    pub(super) fn drop_clip(&mut self, clip: ClipId, now: Instant) -> Option<Finished> {
+        let mut queue = self.queue.iter();
+        let at = queue.position(|segment| segment.awaits == Some(clip))?;
+        let segment = self.queue.remove(at)?;
+        if !self.queue.is_empty() {
+            self.start_clock(now);
+        }
+        Some(segment.dropped())
+    }
+
+    /// Plays this before everything else, while nothing is heard; it gives way by [`Self::cut_hold`].
+    pub(super) fn push_hold(&mut self, speech: Speech, now: Instant) -> Option<SegmentId> {
+        if speech.bytes.is_empty() || self.is_audible(now) {
+            return None;
+        }
+        let mut segment = self.segment(speech);
+        segment.is_hold = true;
+        let id = segment.id;
+        self.queue.push_front(segment);
+        self.start_clock(now);
+        Some(id)
+    }
+
+    /// Whether what is heard only passes the time.
+    pub(super) fn is_holding(&self) -> bool {
+        self.queue.front().is_some_and(|segment| segment.is_hold)
+    }
+
+    /// Ends what only passes the time; nothing else is touched.
+    pub(super) fn cut_hold(&mut self, now: Instant) -> Option<Finished> {
+        if !self.is_holding() {
+            return None;
+        }
+        self.flush();
+        let segment = self.queue.pop_front()?;
+        if self.due.is_some() && self.queue.is_empty() && !self.leg.continuous {
+            self.due = None;
+        }
+        // What the far end still had of it has been thrown away.
+        self.end = None;
+        Some(segment.cut(now))
+    }
+
+    fn segment(&mut self, speech: Speech) -> Segment {
         let id = SegmentId(self.next_id);
         self.next_id += 1;
+        Segment {
+            id,
+            speech,
+            awaits: None,
+            is_hold: false,
+            taken: 0,
+            began: None,
+        }
+    }
+
+    fn start_clock(&mut self, now: Instant) {
         if self.due.is_none() && self.paused.is_none() {
             // What is still being heard at the far end comes first.
             self.due = Some(self.end.map_or(now, |end| end.max(now)));
             self.restarted = now;
         }
-        self.queue.push_back(Segment {
-            id,
-            speech,
-            taken: 0,
-            began: None,
+    }
+
+    /// Makes what is being heard `decibels` quieter; `false` if there is nothing that could be.
+    pub(super) fn duck(&mut self, decibels: u8, now: Instant) -> bool {
+        let heard = self.queue.front().and_then(|segment| {
+            let began = segment.began?;
+            let heard = now.saturating_duration_since(began);
+            Some(heard.min(segment.sent_duration()))
         });
-        Some(id)
+        let Some(heard) = heard.filter(|_| self.duck.is_none()) else {
+            return false;
+        };
+        self.duck = Some(Duck { heard });
+        let factor = 10_f32.powf(-f32::from(decibels) / 20.0);
+        self.wanted_volume = (factor * FULL_VOLUME as f32) as i32;
+        true
+    }
+
+    /// Whether the prompt is ducked.
+    pub(super) const fn is_ducked(&self) -> bool {
+        self.duck.is_some()
+    }
+
+    /// Lets a ducked prompt go on as loud as before, from where it was when it was ducked.
+    pub(super) fn restore(&mut self, now: Instant) {
+        let Some(duck) = self.duck.take() else { return };
+        self.wanted_volume = FULL_VOLUME;
+        self.ready.clear();
+        if let Some(resampler) = &mut self.resampler {
+            resampler.reset();
+        }
+        let next = self.due.unwrap_or(now);
+        if let Some(segment) = self.queue.front_mut() {
+            segment.taken = segment.speech.bytes_in(duck.heard);
+            segment.began = next.checked_sub(duck.heard).or(segment.began);
+        }
     }
 
     /// Plays nothing from here on: the caller's line is not open, or they hold the call.
@@ -231,7 +380,18 @@ impl Playout {
 
     /// Whether anything is being heard or about to be.
     pub(super) fn is_audible(&self, now: Instant) -> bool {
-        !self.queue.is_empty() || self.sent.iter().any(|sent| sent.ends > now)
+        self.sent.iter().any(|sent| sent.ends > now)
+            || self
+                .queue
+                .front()
+                .is_some_and(|segment| segment.awaits.is_none())
+    }
+
+    /// Whether a segment is being heard: not silence, and not what is only about to come.
+    pub(super) fn is_sounding(&self) -> bool {
+        self.queue
+            .front()
+            .is_some_and(|segment| segment.began.is_some())
     }
 
     /// Whether the caller may cut what is being heard now.
@@ -293,7 +453,11 @@ impl Playout {
         if due > now + self.leg.lead {
             return None;
         }
-        let Some(segment) = self.queue.front_mut() else {
+        let Some(segment) = self
+            .queue
+            .front_mut()
+            .filter(|segment| segment.awaits.is_none())
+        else {
             return self.keep_time(due, now);
         };
         if segment.began.is_none() {
@@ -302,14 +466,14 @@ impl Playout {
             self.prepare_resampler();
             return Some(Step::Began(id));
         }
-        if self.is_exhausted() {
+        if self.is_exhausted() && self.duck.is_none() {
             return Some(self.finish_sending(due));
         }
         self.render();
         self.due = Some(due + FRAME_DURATION);
         self.end = Some(due + FRAME_DURATION);
         let lateness = self.lateness(due, now);
-        Some(Step::Frame { lateness })
+        Some(Step::Frame { lateness, at: due })
     }
 
     /// Nothing is queued: silence on a leg that wants a frame all the time, else the clock stops.
@@ -327,7 +491,7 @@ impl Playout {
             next
         });
         self.frame = Frame::silence(self.leg.rate);
-        Some(Step::Frame { lateness })
+        Some(Step::Frame { lateness, at: due })
     }
 
     fn lateness(&self, due: Instant, now: Instant) -> Duration {
@@ -357,15 +521,23 @@ impl Playout {
     /// Cuts everything at once: the queue, what the resampler holds, and what the far end has not played.
     /// The outcomes come one by one; after `None` the playout is empty.
     pub(super) fn cut(&mut self, now: Instant) -> Option<Finished> {
-        self.ready.clear();
-        if let Some(resampler) = &mut self.resampler {
-            resampler.reset();
-        }
+        self.flush();
         if !self.leg.continuous {
             self.due = None;
         }
         self.end = None;
         self.pop_cut(now)
+    }
+
+    /// Forgets what lies between the queue and the leg.
+    fn flush(&mut self) {
+        self.ready.clear();
+        if let Some(resampler) = &mut self.resampler {
+            resampler.reset();
+        }
+        self.duck = None;
+        self.volume = FULL_VOLUME;
+        self.wanted_volume = FULL_VOLUME;
     }
 
     /// Whether every segment that is queued or unconfirmed may be cut by a later response.
@@ -384,21 +556,7 @@ impl Playout {
             });
         }
         let segment = self.queue.pop_front()?;
-        let Some(began) = segment.began else {
-            return Some(Finished {
-                id: segment.id,
-                outcome: SegmentOutcome::Dropped,
-                heard: Duration::ZERO,
-            });
-        };
-        let heard = now
-            .saturating_duration_since(began)
-            .min(segment.sent_duration());
-        Some(Finished {
-            id: segment.id,
-            outcome: SegmentOutcome::Cut,
-            heard,
-        })
+        Some(segment.cut(now))
     }
 
     /// Everything of the first segment has been rendered.
@@ -468,10 +626,48 @@ impl Playout {
         for slot in self.frame.samples_mut() {
             *slot = self.ready.pop_front().unwrap_or(0);
         }
+        self.apply_volume();
+    }
+
+    /// A step in volume clicks, so it is taken over one frame.
+    fn apply_volume(&mut self) {
+        let (from, to) = (self.volume, self.wanted_volume);
+        if from == FULL_VOLUME && to == FULL_VOLUME {
+            return;
+        }
+        let samples = self.frame.samples_mut();
+        let count = samples.len().max(1) as i32;
+        for (i, sample) in samples.iter_mut().enumerate() {
+            let volume = from + (to - from) * i as i32 / count;
+            *sample = (i32::from(*sample) * volume / FULL_VOLUME) as i16;
+        }
+        self.volume = to;
     }
 }
 
 impl Segment {
+    /// How it ends when it is cut now.
+    fn cut(self, now: Instant) -> Finished {
+        let Some(began) = self.began else {
+            return self.dropped();
+        };
+        let heard = now.saturating_duration_since(began);
+        Finished {
+            id: self.id,
+            outcome: SegmentOutcome::Cut,
+            heard: heard.min(self.sent_duration()),
+        }
+    }
+
+    /// How it ends when it has never begun.
+    const fn dropped(&self) -> Finished {
+        Finished {
+            id: self.id,
+            outcome: SegmentOutcome::Dropped,
+            heard: Duration::ZERO,
+        }
+    }
+
     /// Takes up to `count` samples.
     fn take(&mut self, count: usize) -> impl Iterator<Item = i16> + '_ {
         let encoding = self.speech.format.encoding;

@@ -16,7 +16,7 @@ pub struct CallSettings {
     pub leg: LegTraits,
     /// How caller audio is written towards the agent.
     pub uplink: AudioFormat,
-    /// How much caller audio goes into one message: 20–200 ms. Longer is cheaper, shorter is heard sooner.
+    /// How much caller audio goes into one message while the caller does not speak: 20–200 ms. Longer is cheaper.
     pub chunk: Duration,
     /// How the agent's audio is written when the agent does not say: what was asked for.
     pub downlink: AudioFormat,

@@ -19,9 +19,19 @@ pub(super) enum Timer {
     Answer,
     /// The pause before a failed stream is opened again.
     Retry,
+    /// A ducked prompt is ducked long enough.
+    Restore,
+    /// The caller has said words and is silent now, and the recogniser does not end the utterance.
+    Endpoint,
+    /// The caller has waited for the agent in silence for long enough.
+    Hold,
+    /// A clip does not come.
+    Clip,
+    /// A tool does not end.
+    Tool,
 }
 
-const COUNT: usize = 7;
+const COUNT: usize = 12;
 
 /// When each timer fires; at most one instance of each runs.
 #[derive(Debug, Default)]
@@ -40,6 +50,11 @@ impl Timers {
         self.0[timer as usize].is_some()
     }
 
+    /// When a timer fires, if it runs.
+    pub(super) const fn get(&self, timer: Timer) -> Option<Instant> {
+        self.0[timer as usize]
+    }
+
     /// The earliest moment at which a timer fires.
     pub(super) fn next(&self) -> Option<Instant> {
         self.0.iter().flatten().min().copied()
@@ -55,6 +70,11 @@ impl Timers {
             Timer::StreamCeiling,
             Timer::Answer,
             Timer::Retry,
+            Timer::Restore,
+            Timer::Endpoint,
+            Timer::Hold,
+            Timer::Clip,
+            Timer::Tool,
         ];
         let fired = ALL
             .into_iter()

@@ -1,20 +1,9 @@
-//! The turn that is under way, and what to do when its stream fails (facts §9).
+//! The turn that is under way.
 
-use std::time::Duration;
-
-use crate::engine::call::event::Fault;
-use crate::engine::call::event::FaultKind;
+use crate::engine::call::barge_in::Words;
 use crate::engine::call::event::StreamId;
 use crate::engine::call::event::TurnInput;
 use crate::engine::call::notice::TurnKind;
-
-/// Failures in a row after which a call gives its agent up. With the delays below that is about ten seconds.
-const MAX_FAILURES: u32 = 8;
-/// The first delay before a stream is opened again, and the factor between delays.
-const FIRST_DELAY: Duration = Duration::from_millis(100);
-const DELAY_FACTOR: f64 = 1.7;
-/// The first delay when the quota is used up (Google asks for a second, doubling).
-const QUOTA_DELAY: Duration = Duration::from_secs(1);
 
 /// The turn whose stream is open. There is at most one: two in flight race on the agent's session (facts §5.1).
 #[derive(Debug)]
@@ -24,6 +13,8 @@ pub(super) struct Turn {
     pub(super) phase: Phase,
     /// Whether the caller has been heard to say words.
     pub(super) words: bool,
+    /// Why words that were heard were not taken for the caller's wish to speak, if no others were.
+    pub(super) dismissed: Option<Words>,
     /// The call-sample at which the last final transcript ended.
     pub(super) final_end: Option<u64>,
     /// Whether a response has come: from then on the turn must never be sent again.
@@ -32,6 +23,10 @@ pub(super) struct Turn {
     pub(super) spoken: bool,
     /// Whether a refused interruption has been counted.
     pub(super) refused: bool,
+    /// Whether this turn is the event that tells the agent of silence.
+    pub(super) is_about_silence: bool,
+    /// Which report of what the caller heard went with it.
+    pub(super) report: Option<u32>,
 }
 
 /// Where a turn stands.
@@ -55,10 +50,13 @@ impl Turn {
             input,
             phase,
             words: false,
+            dismissed: None,
             final_end: None,
             answered: false,
             spoken: false,
             refused: false,
+            is_about_silence: false,
+            report: None,
         }
     }
 
@@ -77,44 +75,6 @@ impl TurnInput {
             Self::Intent(_) => TurnKind::Intent,
             Self::Dtmf { .. } => TurnKind::Dtmf,
             Self::ToolResult(_) => TurnKind::ToolResult,
-        }
-    }
-}
-
-/// How many streams in a row have failed.
-#[derive(Debug, Default)]
-pub(super) struct Failures(u32);
-
-impl Failures {
-    /// The agent has answered: all is well.
-    pub(super) const fn clear(&mut self) {
-        self.0 = 0;
-    }
-
-    /// Counts a failure of a turn that nothing had answered, and says how long to wait before trying again;
-    /// `None`: not again.
-    pub(super) fn retry_after(&mut self, fault: &Fault) -> Option<Duration> {
-        self.0 += 1;
-        if self.0 > MAX_FAILURES {
-            return None;
-        }
-        let exponent = f64::from(self.0 - 1);
-        match fault.kind {
-            FaultKind::Unavailable
-            | FaultKind::CircuitOpen
-            | FaultKind::OutOfRange
-            | FaultKind::Aborted
-            | FaultKind::DeadlineExceeded
-            | FaultKind::Other => Some(FIRST_DELAY.mul_f64(DELAY_FACTOR.powf(exponent))),
-            FaultKind::ResourceExhausted => Some(QUOTA_DELAY.mul_f64(2_f64.powf(exponent))),
-            FaultKind::Internal | FaultKind::Unauthenticated => {
-                (self.0 == 1).then_some(FIRST_DELAY)
-            }
-            FaultKind::Cancelled
-            | FaultKind::InvalidArgument
-            | FaultKind::NotFound
-            | FaultKind::PermissionDenied
-            | FaultKind::FailedPrecondition => None,
         }
     }
 }

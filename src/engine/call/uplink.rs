@@ -12,9 +12,11 @@ use std::time::Instant;
 use crate::engine::media::codec::AudioFormat;
 use crate::engine::media::codec::Encoding;
 use crate::engine::media::codec::g711;
+use crate::engine::media::frame::FRAME_DURATION;
 use crate::engine::media::frame::Frame;
 use crate::engine::media::frame::SampleRate;
 use crate::engine::media::resample::Resampler;
+use crate::engine::media::vad::Heard;
 use crate::engine::media::vad::VoiceDetector;
 
 /// How much is kept: the longest answer of an agent during which a caller may have gone on talking.
@@ -27,6 +29,8 @@ const AHEAD: Duration = Duration::from_millis(100);
 const PRE_ROLL: Duration = Duration::from_millis(500);
 /// Voice that goes on this long after the end of understood speech is still its tail.
 const TAIL: Duration = Duration::from_millis(400);
+/// For how long after their last voice a caller's audio is sent at once: longer than a recogniser waits for the end.
+const PROMPTNESS: Duration = Duration::from_millis(1_500);
 /// Kept when there was no voice at all: the syllable that is just beginning.
 const FRESH: Duration = Duration::from_millis(200);
 
@@ -96,12 +100,12 @@ impl Uplink {
         }
     }
 
-    /// Records a frame from the leg.
-    pub(super) fn capture(&mut self, frame: &Frame, now: Instant) {
+    /// Records a frame from the leg; says what was found in it.
+    pub(super) fn capture(&mut self, frame: &Frame, now: Instant) -> Heard {
         let heard = self.voice.hear(frame.samples());
         let ahead = self.captured.saturating_sub(self.due(now));
         if !heard.maybe_voice && ahead > self.format.rate.samples_in(AHEAD) {
-            return;
+            return heard;
         }
         let from = self.captured;
         self.record(frame.samples());
@@ -111,6 +115,7 @@ impl Uplink {
         if heard.voice {
             self.last_voice = Some(self.captured);
         }
+        heard
     }
 
     /// Puts silence where the leg has sent nothing for too long.
@@ -131,12 +136,13 @@ impl Uplink {
     /// The next moment at which something is due: a chunk to send that the pace forbids now, or silence to fill in.
     pub(super) fn deadline(&self) -> Option<Instant> {
         let silence = self.began + self.format.rate.duration_of(self.captured) + LATE;
+        let chunk = self.next_chunk_samples();
         let paced = self
             .feed
-            .filter(|feed| self.captured >= feed.next + self.chunk_samples)
+            .filter(|feed| self.captured >= feed.next + chunk)
             .map(|feed| {
-                let ahead_by = (feed.next + self.chunk_samples - feed.begin)
-                    .saturating_sub(2 * self.chunk_samples);
+                let ahead_by =
+                    (feed.next + chunk - feed.begin).saturating_sub(2 * self.chunk_samples);
                 feed.opened + self.format.rate.duration_of(ahead_by) / 2
             });
         Some(paced.map_or(silence, |paced| paced.min(silence)))
@@ -194,8 +200,9 @@ impl Uplink {
 
     /// The next message for the stream, if a whole chunk is there and the pace (at most twice real time) allows it.
     pub(super) fn next_chunk(&mut self, now: Instant) -> Option<&[u8]> {
+        let chunk = self.next_chunk_samples();
         let feed = self.feed.as_mut()?;
-        let end = feed.next + self.chunk_samples;
+        let end = feed.next + chunk;
         let elapsed = self
             .format
             .rate
@@ -208,6 +215,23 @@ impl Uplink {
         feed.next = end;
         self.read(from, end);
         Some(&self.chunk)
+    }
+
+    /// How much goes into the next message: little while the caller speaks and the agent is about to answer, when every
+    /// millisecond counts; else, and when catching up, as much as is configured.
+    fn next_chunk_samples(&self) -> u64 {
+        let rate = self.format.rate;
+        let speaks = self
+            .last_voice
+            .is_some_and(|at| self.captured - at < rate.samples_in(PROMPTNESS));
+        let is_behind = self
+            .feed
+            .is_some_and(|feed| self.captured - feed.next >= self.chunk_samples);
+        if speaks && !is_behind {
+            self.chunk_samples.min(rate.samples_in(FRAME_DURATION))
+        } else {
+            self.chunk_samples
+        }
     }
 
     /// Everything that is left for the stream, for a last message before it is half-closed.

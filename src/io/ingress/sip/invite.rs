@@ -23,7 +23,6 @@ use super::leg;
 use super::leg::Media;
 use super::leg::Negotiation;
 use super::leg::Parts;
-use super::leg_traits;
 use super::measure;
 use super::message;
 use super::message::field;
@@ -271,6 +270,6 @@ fn leg_info(board: &Switchboard, request: &Request, negotiation: &Negotiation) -
             .map(|header| (header.name().to_owned(), header.value().to_owned()))
             .collect(),
         parameters,
-        traits: leg_traits(negotiation.rate(), board.shared.sip.answer_within),
+        traits: super::traits(negotiation.rate(), board.shared.sip.answer_within),
     }
 }

@@ -54,18 +54,6 @@ use crate::engine::rtp::dtls::Identity;
 use crate::io::ingress::Exchange;
 use crate::io::ingress::tally;
 
-/// How a telephone's leg behaves, whose codec speaks at `rate`, and which may ring for `answer_within`.
-pub const fn leg_traits(rate: SampleRate, answer_within: Duration) -> LegTraits {
-    LegTraits {
-        rate,
-        lead: Duration::ZERO,
-        confirms_playout: false,
-        continuous: true,
-        rings: Some(answer_within),
-        transfers: true,
-    }
-}
-
 /// What the SIP ingress is made of.
 pub struct SipIngress {
     /// `[sip]`
@@ -76,6 +64,19 @@ pub struct SipIngress {
     pub calls_per_second: u32,
     /// Where calls go.
     pub exchange: Arc<dyn Exchange>,
+}
+
+/// How a leg behaves whose codec has this rate: it rings for at most `answer_within`, takes a packet every 20 ms, and can be
+/// transferred by REFER.
+pub const fn traits(rate: SampleRate, answer_within: Duration) -> LegTraits {
+    LegTraits {
+        rate,
+        lead: Duration::ZERO,
+        confirms_playout: false,
+        continuous: true,
+        rings: Some(answer_within),
+        transfers: true,
+    }
 }
 
 /// What every part of the ingress needs.

@@ -60,18 +60,6 @@ const MAX_WAITING: usize = 512;
 /// Between two warnings about signatures. A wrong `public_url` fails every call, so it is seen all the same.
 const WARNING_PAUSE: Duration = Duration::from_secs(10);
 
-/// How a Twilio media stream behaves: it buffers, and says what it has played.
-pub const fn leg_traits() -> LegTraits {
-    LegTraits {
-        rate: SampleRate::HZ_8000,
-        lead: LEAD,
-        confirms_playout: true,
-        continuous: false,
-        rings: None,
-        transfers: false,
-    }
-}
-
 /// How long things may take.
 #[derive(Clone, Copy, Debug)]
 pub struct Timings {
@@ -109,6 +97,18 @@ pub struct TwilioIngress {
     pub exchange: Arc<dyn Exchange>,
     /// How long things may take.
     pub timings: Timings,
+}
+
+/// How a leg behaves: mu-law at 8 kHz, a far end that buffers and returns marks, and no transfer before the websocket closes.
+pub const fn traits() -> LegTraits {
+    LegTraits {
+        rate: SampleRate::HZ_8000,
+        lead: LEAD,
+        confirms_playout: true,
+        continuous: false,
+        rings: None,
+        transfers: false,
+    }
 }
 
 /// The three routes: `POST /twilio/voice`, `GET /twilio/media`, `POST /twilio/action`. Call it after the metrics' recorder

@@ -12,7 +12,6 @@ use tracing::info;
 use super::Shared;
 use super::ending::Ending;
 use super::ending::next_text;
-use super::leg_traits;
 use super::messages::Incoming;
 use super::messages::MediaFormat;
 use super::messages::Message;
@@ -110,7 +109,7 @@ fn admit(shared: &Shared, start: &Start<'_>) -> Result<Admitted, Refused> {
         domain: String::new(),
         headers: Vec::new(),
         parameters,
-        traits: leg_traits(),
+        traits: super::traits(),
     };
     let admission = shared.ingress.exchange.admit(&info)?;
     let (leg, port) = leg(info);

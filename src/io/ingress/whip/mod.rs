@@ -48,8 +48,9 @@ mod problem;
 pub mod refused;
 mod session;
 
-/// How a browser's leg behaves, whose codec speaks at `rate`.
-pub const fn leg_traits(rate: SampleRate) -> LegTraits {
+/// How a leg behaves whose codec is decoded to this rate (16 kHz for Opus): it takes a packet every 20 ms, and the call begins
+/// with an open line.
+pub const fn traits(rate: SampleRate) -> LegTraits {
     LegTraits {
         rate,
         lead: Duration::ZERO,

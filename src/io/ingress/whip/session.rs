@@ -14,7 +14,6 @@ use tracing::Instrument as _;
 use super::Shared;
 use super::leg;
 use super::leg::Parts;
-use super::leg_traits;
 use super::mux::LegId;
 use super::refused::Refused;
 use crate::engine::rtp::session::Beginning;
@@ -153,7 +152,7 @@ impl Shared {
             domain: String::new(),
             headers: Vec::new(),
             parameters: request.parameters,
-            traits: leg_traits(answer.agreement.codec.sample_rate()),
+            traits: super::traits(answer.agreement.codec.sample_rate()),
         };
         let admission = self.exchange.admit(&info).map_err(Refused::from)?;
         let (orders, received) = mpsc::channel(ORDERS);
