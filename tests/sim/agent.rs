@@ -148,8 +148,8 @@ impl Agent {
 
     fn thinking_time(&mut self) -> At {
         match self.dice.between(0, 99) {
-            0..=69 => self.dice.ms(20, 600),
-            70..=92 => self.dice.ms(600, 3_500),
+            0..=74 => self.dice.ms(20, 600),
+            75..=94 => self.dice.ms(600, 3_500),
             _ => self.dice.ms(3_500, 9_000),
         }
     }
@@ -164,7 +164,7 @@ impl Agent {
         let frames = if self.dice.chance(0.1) {
             self.dice.between(150, 400)
         } else {
-            self.dice.between(15, 120)
+            self.dice.between(10, 90)
         };
         reply.tags.push(tag);
         sound::prompt(self.format, tag, frames as u32)

@@ -14,6 +14,7 @@ use tandem::engine::call::event::FaultKind;
 use tandem::engine::call::event::OpenTurn;
 use tandem::engine::call::event::StreamId;
 use tandem::engine::call::event::TurnInput;
+use tandem::engine::media::codec::g711;
 use tandem::engine::media::frame::FRAME_DURATION;
 
 use crate::agent::Agent;
@@ -24,6 +25,7 @@ use crate::history::Sound;
 use crate::history::Spoken;
 use crate::sound;
 use crate::watermark::Finder;
+use crate::watermark::Side;
 
 /// A recogniser that gets no audio for this long gives up (facts §7.3).
 const STARVED_AFTER: Duration = Duration::from_secs(10);
@@ -179,7 +181,7 @@ impl Backend {
             phase: Phase::Hearing,
             cancelled: false,
             chatty: dice.chance(0.3),
-            ear: Finder::default(),
+            ear: Finder::new(Side::Caller),
             samples: 0,
             no_barge_in: rate.samples_in(window.no_barge_in),
             prompt: rate.samples_in(window.total),
@@ -459,6 +461,17 @@ impl Backend {
 impl Stream {
     /// Finds the names in new audio.
     fn listen(&mut self, encoding: Encoding, bytes: &[u8], found: &mut Vec<(u32, u64)>) {
+        // Most of what a caller says is nothing, and no name is in it.
+        let silence = match encoding {
+            Encoding::Linear16 => 0,
+            Encoding::Mulaw => g711::MULAW_SILENCE,
+            Encoding::Alaw => g711::ALAW_SILENCE,
+        };
+        if bytes.first() == Some(&silence) && bytes[1..] == bytes[..bytes.len() - 1] {
+            self.samples += (bytes.len() / encoding.bytes_per_sample()) as u64;
+            self.ear.forget();
+            return;
+        }
         let mut see = |negative: bool| {
             self.samples += 1;
             if let Some(number) = self.ear.see(negative) {

@@ -15,9 +15,10 @@ use crate::history::Sound;
 use crate::history::Spoken;
 use crate::sound;
 use crate::watermark;
+use crate::watermark::Side;
 
-/// How loud a voice is at least, beside a full one: 12 dB less.
-const QUIETEST: f64 = 0.25;
+/// How loud a voice is at least, beside a full one: 6 dB less.
+const QUIETEST: f64 = 0.5;
 
 /// Something that the caller does, sound aside.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -86,7 +87,7 @@ impl Caller {
             presses: dice.pick(&[0.0, 0.0, 0.1, 0.3]),
             gain: QUIETEST + (1.0 - QUIETEST) * dice.between(0, 100) as f64 / 100.0,
             echo: dice
-                .chance(0.2)
+                .chance(0.12)
                 .then(|| 10_f64.powf(-(dice.between(15, 40) as f64) / 20.0)),
             keys: dice.pick(keys),
         };
@@ -149,10 +150,10 @@ impl Caller {
 
     /// How long the next thing said is: words of a second or two, now and then a speech.
     fn words(&mut self) -> u32 {
-        if self.dice.chance(0.05) {
-            self.dice.between(200, 450) as u32
+        if self.dice.chance(0.04) {
+            self.dice.between(120, 400) as u32
         } else {
-            self.dice.between(25, 110) as u32
+            self.dice.between(22, 65) as u32
         }
     }
 
@@ -276,7 +277,7 @@ impl Caller {
         }
         let number = self.frames.len() as u32;
         let loud = sound::is_loud(frame.samples());
-        watermark::write(frame.samples_mut(), number);
+        watermark::write(frame.samples_mut(), Side::Caller, number);
         self.frames.push(Spoken {
             utterance,
             sound,

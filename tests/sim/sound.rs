@@ -9,6 +9,7 @@ use tandem::engine::media::codec::g711;
 use tandem::engine::media::frame::SampleRate;
 
 use crate::watermark;
+use crate::watermark::Side;
 
 /// What a frame must reach to count as speech for certain: the detector keeps everything from −35 dBFS on.
 const LOUD_DBFS: f64 = -31.0;
@@ -87,25 +88,53 @@ pub fn is_loud(samples: &[i16]) -> bool {
     level_dbfs(samples) > LOUD_DBFS
 }
 
+/// The agent's voice without names, in every format: encoding it anew for each segment would cost more than a call does.
+static TEMPLATES: LazyLock<Vec<(AudioFormat, Vec<u8>)>> = LazyLock::new(|| {
+    let formats = [
+        (Encoding::Mulaw, SampleRate::HZ_8000),
+        (Encoding::Linear16, SampleRate::HZ_16000),
+    ];
+    let template = |(encoding, rate)| {
+        let format = AudioFormat { encoding, rate };
+        let frames = (0..TEMPLATE_FRAMES).map(|number| speech(rate, number));
+        let halves = frames.flatten().map(|sample| sample / 2);
+        (format, encode(format, halves))
+    };
+    formats.into_iter().map(template).collect()
+});
+
+/// Frames of the voice that the agent goes round in.
+const TEMPLATE_FRAMES: usize = 170;
+
+fn encode(format: AudioFormat, samples: impl Iterator<Item = i16>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for sample in samples {
+        let at = bytes.len();
+        bytes.resize(at + format.encoding.bytes_per_sample(), 0);
+        format.encoding.encode(sample, &mut bytes[at..]);
+    }
+    bytes
+}
+
 /// The agent's voice: so many frames, each with its name, as bytes in `format`.
 pub fn prompt(format: AudioFormat, tag: u32, frames: u32) -> Bytes {
     assert!(
         tag < MAX_TAGS && frames <= MAX_FRAMES,
         "{tag}, {frames} frames"
     );
-    let length = format.rate.frame_samples();
-    let width = format.encoding.bytes_per_sample();
-    let mut bytes = vec![0; frames as usize * length * width];
-    let mut samples = vec![0; length];
-    for (frame, out) in (0..frames).zip(bytes.chunks_exact_mut(length * width)) {
-        let voice = speech(format.rate, (frame + 7 * tag) as usize);
-        for (sample, voice) in samples.iter_mut().zip(voice) {
-            *sample = voice / 2;
-        }
-        watermark::write(&mut samples, Piece { tag, frame }.number());
-        for (sample, out) in samples.iter().zip(out.chunks_exact_mut(width)) {
-            format.encoding.encode(*sample, out);
-        }
+    let (_, template) = TEMPLATES
+        .iter()
+        .find(|(other, _)| *other == format)
+        .expect("an agent speaks as the leg does");
+    let length = format.rate.frame_samples() * format.encoding.bytes_per_sample();
+    let mut bytes = Vec::with_capacity(frames as usize * length);
+    let mut name = [0; watermark::LENGTH];
+    for frame in 0..frames {
+        watermark::write(&mut name, Side::Agent, Piece { tag, frame }.number());
+        let name = encode(format, name.into_iter());
+        let from = (frame + 7 * tag) as usize % TEMPLATE_FRAMES * length;
+        bytes.extend(&name);
+        bytes.extend(&template[from + name.len()..from + length]);
     }
     bytes.into()
 }

@@ -7,7 +7,7 @@
 use crate::dice::mix;
 
 /// Samples that a name takes: 8 ms at 8 kHz.
-const LENGTH: usize = 64;
+pub const LENGTH: usize = 64;
 /// How far from zero they are: quiet beside a voice, yet far above what ducking or mu-law could make zero.
 const AMPLITUDE: i16 = 300;
 /// The bits that begin a name.
@@ -17,39 +17,61 @@ const NUMBER_BITS: u32 = 20;
 /// Bits by which chance is told from a name.
 const CHECK_BITS: u32 = 32;
 
-const fn word(number: u32) -> u64 {
-    let check = mix(number as u64 + 0x5EED) >> CHECK_BITS;
+/// Who names things. An echo brings the names of one side to the other, where they mean nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// Frames of the caller's side.
+    Caller,
+    /// Frames of the agent's.
+    Agent,
+}
+
+const fn word(side: Side, number: u32) -> u64 {
+    let salt = match side {
+        Side::Caller => 0xCA11,
+        Side::Agent => 0xA6E47,
+    };
+    let check = mix(number as u64 + (salt << CHECK_BITS)) >> CHECK_BITS;
     SYNC << (NUMBER_BITS + CHECK_BITS) | (number as u64) << CHECK_BITS | check
 }
 
 /// Writes `number` (20 bits) into the first samples of a frame.
-pub fn write(samples: &mut [i16], number: u32) {
+pub fn write(samples: &mut [i16], side: Side, number: u32) {
     assert!(number < 1 << NUMBER_BITS, "a number has {NUMBER_BITS} bits");
-    let word = word(number);
+    let word = word(side, number);
     for (place, sample) in samples.iter_mut().take(LENGTH).enumerate() {
         let negative = word >> (LENGTH - 1 - place) & 1 == 1;
         *sample = if negative { -AMPLITUDE } else { AMPLITUDE };
     }
 }
 
-/// Finds names in a stream of samples.
-#[derive(Clone, Debug, Default)]
-pub struct Finder(u64);
+/// Finds the names of one side in a stream of samples.
+#[derive(Clone, Debug)]
+pub struct Finder {
+    side: Side,
+    /// The last 64 signs.
+    signs: u64,
+}
 
 impl Finder {
+    /// A finder that has seen nothing yet.
+    pub const fn new(side: Side) -> Self {
+        Self { side, signs: 0 }
+    }
+
     /// Looks at one more sample; the number of the name that ends with it.
     pub fn see(&mut self, negative: bool) -> Option<u32> {
-        self.0 = self.0 << 1 | u64::from(negative);
-        if self.0 >> (NUMBER_BITS + CHECK_BITS) != SYNC {
+        self.signs = self.signs << 1 | u64::from(negative);
+        if self.signs >> (NUMBER_BITS + CHECK_BITS) != SYNC {
             return None;
         }
-        let number = (self.0 >> CHECK_BITS) as u32 & ((1 << NUMBER_BITS) - 1);
-        (self.0 == word(number)).then_some(number)
+        let number = (self.signs >> CHECK_BITS) as u32 & ((1 << NUMBER_BITS) - 1);
+        (self.signs == word(self.side, number)).then_some(number)
     }
 
     /// There was silence: no name goes across it.
     pub const fn forget(&mut self) {
-        self.0 = 0;
+        self.signs = 0;
     }
 
     /// Where the name that was just found begins, when `seen` samples have been seen.
@@ -65,8 +87,9 @@ mod tests {
     #[test]
     fn a_name_is_found_again_at_any_place_and_nothing_else_is() {
         let mut samples = vec![100; 400];
-        write(&mut samples[33..], 4_711);
-        let mut finder = Finder::default();
+        write(&mut samples[33..], Side::Caller, 4_711);
+        write(&mut samples[200..], Side::Agent, 12);
+        let mut finder = Finder::new(Side::Caller);
         let found: Vec<(u32, u64)> = samples
             .iter()
             .zip(1..)

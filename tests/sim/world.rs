@@ -50,6 +50,7 @@ use crate::network::Uplink;
 use crate::sound;
 use crate::sound::Piece;
 use crate::watermark::Finder;
+use crate::watermark::Side;
 
 /// The segments that are no agent's.
 const HOLD_TAG: u32 = 0;
@@ -109,15 +110,16 @@ impl World {
     fn new(seed: u64) -> Self {
         let mut dice = Dice::new(seed, "world");
         let length = match dice.between(0, 99) {
-            0..=1 => dice.ms(40_000, 80_000),
-            2..=20 => dice.ms(15_000, 30_000),
-            _ => dice.ms(3_000, 15_000),
+            0 => dice.ms(20_000, 60_000),
+            1..=9 => dice.ms(8_000, 20_000),
+            _ => dice.ms(2_000, 9_000),
         };
-        let rate = dice.pick(&[
-            SampleRate::HZ_8000,
-            SampleRate::HZ_8000,
-            SampleRate::HZ_16000,
-        ]);
+        // Twice the samples cost twice the time, and hardly anything in the engine depends on the rate.
+        let rate = if dice.chance(0.15) {
+            SampleRate::HZ_16000
+        } else {
+            SampleRate::HZ_8000
+        };
         let (name, leg, keys): (_, _, &[DigitSource]) = match dice.between(0, 2) {
             0 => ("twilio", twilio::traits(), &[DigitSource::Twilio]),
             1 => (
@@ -174,7 +176,7 @@ impl World {
             dice,
             stuck: 0,
             ended: false,
-            ear: Finder::default(),
+            ear: Finder::new(Side::Agent),
             found: Vec::new(),
             history,
         }
@@ -409,7 +411,12 @@ impl World {
             match action {
                 Action::Play(frame) => {
                     let audible = frame.samples().iter().any(|sample| *sample != 0);
-                    let piece = find_piece(&mut self.ear, frame).filter(|_| audible);
+                    let piece = if audible {
+                        find_piece(&mut self.ear, frame)
+                    } else {
+                        self.ear.forget();
+                        None
+                    };
                     self.far_end.play(frame, audible, self.now);
                     self.history.add(self.now, What::Played { audible, piece });
                 }
