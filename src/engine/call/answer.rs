@@ -77,6 +77,11 @@ struct Manners {
 pub(super) fn plan(answer: &Answer, asked: AudioFormat, cuts_partials: bool) -> Plan {
     let partial = answer.partial.is_some();
     let mut plan = Plan::default();
+    // Who lets voice cut partial answers means this one too.
+    let cuts_partials = changes(answer)
+        .filter_map(|change| change.cuts_partials)
+        .last()
+        .unwrap_or(cuts_partials);
     let mut manners = Manners {
         cancellable: answer.partial == Some(Cancellation::Allowed),
         cuttable: !partial || cuts_partials,
@@ -87,6 +92,25 @@ pub(super) fn plan(answer: &Answer, asked: AudioFormat, cuts_partials: bool) -> 
         plan.obey(message, partial, asked, &mut manners);
     }
     plan
+}
+
+/// What an answer changes for the rest of the call.
+fn changes(answer: &Answer) -> impl Iterator<Item = TurnChange> + '_ {
+    let payloads = answer.messages.iter().filter_map(|message| {
+        if let Message::Payload(payload) = message {
+            Some(payload)
+        } else {
+            None
+        }
+    });
+    let commands = payloads.flat_map(command::commands);
+    commands.filter_map(|command| {
+        if let Ok(Command::Turn(change)) = command {
+            Some(change)
+        } else {
+            None
+        }
+    })
 }
 
 impl Manners {

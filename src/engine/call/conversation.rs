@@ -136,6 +136,9 @@ impl Call {
         if self.turn.as_ref().is_none_or(|turn| turn.stream != stream) {
             return;
         }
+        if !matches!(event, BackendEvent::Closed(_)) {
+            self.failures.owes = false;
+        }
         match event {
             BackendEvent::Interim { text } => {
                 self.on_words(&text);
@@ -311,6 +314,9 @@ impl Call {
         // A later response replaces what may be cancelled (facts §3.2).
         if self.playout.is_playing() && self.playout.is_all_cancellable() {
             self.cut_playout();
+        }
+        while let Some(dropped) = self.playout.drop_cancellable() {
+            self.report(dropped);
         }
         if plan.speaks() {
             self.await_audio();

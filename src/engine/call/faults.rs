@@ -16,6 +16,7 @@ use crate::engine::call::notice::Notice;
 use crate::engine::call::notice::TurnKind;
 use crate::engine::call::notice::TurnResult;
 use crate::engine::call::timers::Timer;
+use crate::engine::call::turn::Phase;
 use crate::engine::call::turn::Turn;
 
 /// The first delay before a stream is opened again, and the factor between delays.
@@ -36,6 +37,8 @@ pub(super) struct Failures {
     in_a_row: u32,
     /// Of these, the faults that another try may mend, but not many tries.
     limited: u32,
+    /// Whether the caller has said something to which no stream has answered with anything yet.
+    pub(super) owes: bool,
     /// Whether the agent has ever answered in this call.
     was_answered: bool,
     /// Whether the caller has been given to the fallback.
@@ -70,6 +73,7 @@ impl Failures {
         self.in_a_row = 0;
         self.limited = 0;
         self.was_answered = true;
+        self.owes = false;
     }
 
     /// Counts a failure of a turn that nothing had answered.
@@ -111,12 +115,10 @@ impl Failures {
                 };
                 again(delay.min(LONGEST_QUOTA_DELAY).mul_f64(spread), patience)
             }
-            FaultKind::OutOfRange
-            | FaultKind::Aborted
-            | FaultKind::Internal
-            | FaultKind::Unauthenticated
-                if self.limited < LIMIT =>
-            {
+            FaultKind::OutOfRange | FaultKind::Aborted if self.limited < LIMIT => {
+                Verdict::Again(Duration::ZERO)
+            }
+            FaultKind::Internal | FaultKind::Unauthenticated if self.limited < LIMIT => {
                 Verdict::Again(FIRST_DELAY)
             }
             FaultKind::DeadlineExceeded if self.limited < LIMIT => Verdict::AskAgain,
@@ -170,6 +172,7 @@ impl Call {
                 self.proceed();
             }
             Verdict::Again(delay) => {
+                self.failures.owes |= turn.words || turn.phase == Phase::Answering;
                 self.hear_again_from(&turn);
                 self.retry = (turn.kind() != TurnKind::Speech).then_some(turn.input);
                 self.timers.set(Timer::Retry, self.now + delay);

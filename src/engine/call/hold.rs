@@ -29,7 +29,9 @@ impl Call {
             .turn
             .as_ref()
             .is_some_and(|turn| turn.phase == Phase::Answering);
+        let is_owed = self.failures.owes && !self.uplink.is_voice_active();
         let waits = thinks
+            || is_owed
             || self.timers.is_set(Timer::Retry)
             || self.tools.is_running()
             || self.clips.is_waiting()

@@ -546,6 +546,13 @@ impl Playout {
             && self.queue.iter().all(|segment| segment.speech.cancellable)
     }
 
+    /// Drops the next segment that may be cut by a later response and has not begun.
+    pub(super) fn drop_cancellable(&mut self) -> Option<Finished> {
+        let mut queue = self.queue.iter();
+        let at = queue.position(|segment| segment.speech.cancellable && segment.began.is_none())?;
+        self.queue.remove(at).map(|segment| segment.dropped())
+    }
+
     fn pop_cut(&mut self, now: Instant) -> Option<Finished> {
         if let Some(sent) = self.sent.pop_front() {
             let heard = now.saturating_duration_since(sent.began).min(sent.duration);
