@@ -24,7 +24,7 @@ use crate::history::At;
 use crate::sound;
 
 /// The agent.
-pub struct Agent {
+pub(crate) struct Agent {
     dice: Dice,
     format: AudioFormat,
     next_tag: u32,
@@ -37,22 +37,22 @@ pub struct Agent {
 }
 
 /// One response.
-pub struct Reply {
+pub(crate) struct Reply {
     /// How long the agent takes for it.
-    pub after: At,
+    pub(crate) after: At,
     /// The response.
-    pub answer: Answer,
+    pub(crate) answer: Answer,
     /// The segments in it, in the order in which they are to be played.
-    pub tags: Vec<u32>,
+    pub(crate) tags: Vec<u32>,
     /// How much silence it asks for.
-    pub pause: Duration,
+    pub(crate) pause: Duration,
     /// Whether the call is to end after it.
-    pub ends: bool,
+    pub(crate) ends: bool,
 }
 
 impl Agent {
     /// An agent that speaks in `format`. Tags below `first_tag` belong to others.
-    pub fn new(seed: u64, format: AudioFormat, first_tag: u32) -> Self {
+    pub(crate) fn new(seed: u64, format: AudioFormat, first_tag: u32) -> Self {
         let mut dice = Dice::new(seed, "agent");
         let elaborate = dice.chance(0.4);
         Self {
@@ -66,17 +66,17 @@ impl Agent {
     }
 
     /// How it writes its speech.
-    pub const fn format(&self) -> AudioFormat {
+    pub(crate) const fn format(&self) -> AudioFormat {
         self.format
     }
 
     /// Whether it asks for pauses.
-    pub const fn pauses(&self) -> bool {
+    pub(crate) const fn pauses(&self) -> bool {
         self.pauses
     }
 
     /// What it answers to an input, in which the caller `spoke` or did not.
-    pub fn reply(&mut self, input: &TurnInput, spoke: bool) -> Vec<Reply> {
+    pub(crate) fn reply(&mut self, input: &TurnInput, spoke: bool) -> Vec<Reply> {
         self.turns += 1;
         let mut replies = Vec::new();
         while replies.len() < 5 && self.dice.chance(0.15) {

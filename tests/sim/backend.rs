@@ -33,11 +33,11 @@ const STARVED_AFTER: Duration = Duration::from_secs(10);
 const ECHO_TO_WORDS: u32 = 15;
 
 /// The service.
-pub struct Backend {
+pub(crate) struct Backend {
     dice: Dice,
     format: AudioFormat,
     /// The agent behind it.
-    pub agent: Agent,
+    pub(crate) agent: Agent,
     /// Whether streams fail now and then.
     faulty: bool,
     /// When it cannot be reached at all.
@@ -54,7 +54,7 @@ pub struct Backend {
 }
 
 /// Something a stream says.
-pub enum Said {
+pub(crate) enum Said {
     /// Words so far.
     Interim(String),
     /// Words for good.
@@ -120,7 +120,7 @@ enum Phase {
 
 impl Backend {
     /// A service for a call of this length, which is sent audio in `format`.
-    pub fn new(seed: u64, length: At, format: AudioFormat, agent: Agent) -> Self {
+    pub(crate) fn new(seed: u64, length: At, format: AudioFormat, agent: Agent) -> Self {
         let mut dice = Dice::new(seed, "backend");
         let mut outages = Vec::new();
         if dice.chance(0.15) {
@@ -148,7 +148,7 @@ impl Backend {
     }
 
     /// In words, for the story.
-    pub fn describe(&self) -> String {
+    pub(crate) fn describe(&self) -> String {
         format!(
             "faulty {}, hasty {}, offsets {}, down {:?}",
             self.faulty, self.hasty, self.tells_offsets, self.outages
@@ -156,7 +156,7 @@ impl Backend {
     }
 
     /// A stream is opened.
-    pub fn open(&mut self, turn: &OpenTurn, now: At) {
+    pub(crate) fn open(&mut self, turn: &OpenTurn, now: At) {
         let dice = &mut self.dice;
         let rate = self.format.rate;
         let window = match &turn.input {
@@ -245,7 +245,7 @@ impl Backend {
 
     /// Audio comes on a stream. What is found in it is added to `found`, with its place; the answer is whether the
     /// recogniser had been left without audio for so long that it has given up.
-    pub fn hear(
+    pub(crate) fn hear(
         &mut self,
         stream: StreamId,
         bytes: &[u8],
@@ -363,7 +363,7 @@ impl Backend {
     }
 
     /// No more input comes: what was heard is understood, and answered.
-    pub fn half_close(&mut self, stream: StreamId, now: At) {
+    pub(crate) fn half_close(&mut self, stream: StreamId, now: At) {
         let Some(this) = self.streams.get(&stream) else {
             return;
         };
@@ -396,7 +396,7 @@ impl Backend {
     }
 
     /// The stream is given up.
-    pub fn cancel(&mut self, stream: StreamId) {
+    pub(crate) fn cancel(&mut self, stream: StreamId) {
         if let Some(stream) = self.streams.get_mut(&stream) {
             stream.cancelled = true;
         }
@@ -415,12 +415,12 @@ impl Backend {
     }
 
     /// When something comes from it next.
-    pub fn next(&self) -> Option<At> {
+    pub(crate) fn next(&self) -> Option<At> {
         self.outbox.peek().map(|Reverse((at, ..))| *at)
     }
 
     /// What comes from it now. Streams that are over say nothing more; cancelled ones may still.
-    pub fn take(&mut self, now: At) -> Option<(StreamId, Said)> {
+    pub(crate) fn take(&mut self, now: At) -> Option<(StreamId, Said)> {
         while self.next().is_some_and(|at| at <= now) {
             let Reverse((_, sequence, stream)) = self.outbox.pop()?;
             let said = self.messages.remove(&sequence)?;
@@ -437,7 +437,7 @@ impl Backend {
     }
 
     /// The bytes of a clip, and when they come; or why they do not.
-    pub fn fetch(&mut self, uri: &str, now: At) -> (At, Result<Bytes, String>) {
+    pub(crate) fn fetch(&mut self, uri: &str, now: At) -> (At, Result<Bytes, String>) {
         let after = if self.dice.chance(0.1) {
             self.dice.ms(1_500, 4_500)
         } else {

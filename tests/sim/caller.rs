@@ -22,7 +22,7 @@ const QUIETEST: f64 = 0.5;
 
 /// Something that the caller does, sound aside.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Act {
+pub(crate) enum Act {
     /// Makes a sound of so many frames.
     Utter(Sound, u32),
     /// Presses a key.
@@ -36,7 +36,7 @@ pub enum Act {
 }
 
 /// The caller.
-pub struct Caller {
+pub(crate) struct Caller {
     dice: Dice,
     rate: SampleRate,
     character: Character,
@@ -45,7 +45,7 @@ pub struct Caller {
     uttering: Option<Uttering>,
     utterances: u32,
     /// Everything uttered so far.
-    pub frames: Vec<Spoken>,
+    pub(crate) frames: Vec<Spoken>,
 }
 
 /// How a caller is.
@@ -77,7 +77,13 @@ struct Uttering {
 
 impl Caller {
     /// A caller whose call lasts at most so long, on a leg of this rate; `holds` if the leg can.
-    pub fn new(seed: u64, rate: SampleRate, length: At, holds: bool, keys: &[DigitSource]) -> Self {
+    pub(crate) fn new(
+        seed: u64,
+        rate: SampleRate,
+        length: At,
+        holds: bool,
+        keys: &[DigitSource],
+    ) -> Self {
         let mut dice = Dice::new(seed, "caller");
         let character = Character {
             answers: dice.pick(&[0.4, 0.8, 0.9]),
@@ -138,13 +144,13 @@ impl Caller {
     }
 
     /// In words, for the story.
-    pub fn describe(&self) -> String {
+    pub(crate) fn describe(&self) -> String {
         let Character { gain, echo, .. } = &self.character;
         format!("voice x{gain:.2}, echo {echo:.3?}")
     }
 
     /// Whether what is played comes back to the microphone.
-    pub const fn has_echo(&self) -> bool {
+    pub(crate) const fn has_echo(&self) -> bool {
         self.character.echo.is_some()
     }
 
@@ -163,7 +169,7 @@ impl Caller {
     }
 
     /// The caller notices something, and may do something about it.
-    pub fn notice(&mut self, cue: Cue, now: At) {
+    pub(crate) fn notice(&mut self, cue: Cue, now: At) {
         match cue {
             Cue::PromptBegan => {
                 if self.dice.chance(self.character.interrupts) {
@@ -212,19 +218,19 @@ impl Caller {
     }
 
     /// When the next act is due.
-    pub fn next_act(&self) -> Option<At> {
+    pub(crate) fn next_act(&self) -> Option<At> {
         self.acts.front().map(|(at, _)| *at)
     }
 
     /// What the caller does now.
-    pub fn take_act(&mut self, now: At) -> Option<Act> {
+    pub(crate) fn take_act(&mut self, now: At) -> Option<Act> {
         self.acts
             .pop_front_if(|(at, _)| *at <= now)
             .map(|(_, act)| act)
     }
 
     /// Begins to make a sound, unless one is being made; its number.
-    pub fn utter(&mut self, sound: Sound, frames: u32) -> Option<u32> {
+    pub(crate) fn utter(&mut self, sound: Sound, frames: u32) -> Option<u32> {
         if self.uttering.is_some() {
             return None;
         }
@@ -240,7 +246,7 @@ impl Caller {
     }
 
     /// The next frame of the caller's side, while this is heard there; with its number if there is a sound in it.
-    pub fn frame(&mut self, heard: Option<&Frame>) -> (Frame, Option<u32>) {
+    pub(crate) fn frame(&mut self, heard: Option<&Frame>) -> (Frame, Option<u32>) {
         let mut frame = Frame::silence(self.rate);
         let echo = heard.zip(self.character.echo);
         if let Some((heard, gain)) = echo {
@@ -287,7 +293,7 @@ impl Caller {
     }
 
     /// How long the echo takes beyond the network's own delay.
-    pub fn echo_delay(&mut self) -> At {
+    pub(crate) fn echo_delay(&mut self) -> At {
         self.dice.ms(40, 250).max(FRAME_DURATION)
     }
 }

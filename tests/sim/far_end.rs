@@ -17,7 +17,7 @@ const REMEMBERED: At = At::from_secs(1);
 const PAUSE: At = At::from_millis(250);
 
 /// The caller's ear.
-pub struct FarEnd {
+pub(crate) struct FarEnd {
     buffers: bool,
     /// Whether it says what it has played.
     confirms: bool,
@@ -43,7 +43,7 @@ struct Mark {
 
 /// What the caller notices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cue {
+pub(crate) enum Cue {
     /// The agent begins to speak.
     PromptBegan,
     /// The agent has fallen silent.
@@ -54,7 +54,7 @@ pub enum Cue {
 
 impl FarEnd {
     /// A far end for a call of this length.
-    pub fn new(seed: u64, buffers: bool, length: At) -> Self {
+    pub(crate) fn new(seed: u64, buffers: bool, length: At) -> Self {
         let mut dice = Dice::new(seed, "far end");
         Self {
             buffers,
@@ -70,7 +70,7 @@ impl FarEnd {
     }
 
     /// A frame is sent to it; only what is audible is kept.
-    pub fn play(&mut self, frame: &Frame, audible: bool, now: At) {
+    pub(crate) fn play(&mut self, frame: &Frame, audible: bool, now: At) {
         let arrival = self.way.arrival(now);
         let begin = if self.buffers {
             arrival.max(self.busy_until)
@@ -84,7 +84,7 @@ impl FarEnd {
     }
 
     /// It is asked to say when it has played everything so far.
-    pub fn mark(&mut self, segment: SegmentId, now: At) {
+    pub(crate) fn mark(&mut self, segment: SegmentId, now: At) {
         let due = self.way.arrival(now).max(self.busy_until);
         if self.confirms {
             let returned = self.back.arrival(due);
@@ -98,7 +98,7 @@ impl FarEnd {
     }
 
     /// It is told to throw away what it has not played; it returns the marks of that at once.
-    pub fn clear(&mut self, now: At) {
+    pub(crate) fn clear(&mut self, now: At) {
         if !self.buffers {
             return;
         }
@@ -115,18 +115,18 @@ impl FarEnd {
     }
 
     /// When the next mark is returned.
-    pub fn next_mark(&self) -> Option<At> {
+    pub(crate) fn next_mark(&self) -> Option<At> {
         self.marks.front().map(|mark| mark.returned)
     }
 
     /// The mark that is returned now, and whether everything before it was played.
-    pub fn take_mark(&mut self, now: At) -> Option<(SegmentId, bool)> {
+    pub(crate) fn take_mark(&mut self, now: At) -> Option<(SegmentId, bool)> {
         let mark = self.marks.pop_front_if(|mark| mark.returned <= now)?;
         Some((mark.segment, mark.played))
     }
 
     /// What is heard at this moment.
-    pub fn sound_at(&self, at: At) -> Option<&Frame> {
+    pub(crate) fn sound_at(&self, at: At) -> Option<&Frame> {
         let heard = self
             .audible
             .iter()
@@ -135,7 +135,7 @@ impl FarEnd {
     }
 
     /// Lets time pass for the ear.
-    pub fn listen(&mut self, now: At) -> Option<Cue> {
+    pub(crate) fn listen(&mut self, now: At) -> Option<Cue> {
         while self
             .audible
             .pop_front_if(|(begin, _)| *begin + REMEMBERED < now)

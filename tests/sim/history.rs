@@ -19,44 +19,44 @@ use tandem::engine::media::frame::SampleRate;
 use crate::sound::Piece;
 
 /// A moment: the time since the call began.
-pub type At = Duration;
+pub(crate) type At = Duration;
 
 /// What a run was, and what happened in it.
-pub struct History {
+pub(crate) struct History {
     /// In words, for the story.
-    pub setting: String,
+    pub(crate) setting: String,
     /// Whether the far end buffers and confirms.
-    pub buffers: bool,
+    pub(crate) buffers: bool,
     /// Whether the caller's line rings at first.
-    pub rings: bool,
+    pub(crate) rings: bool,
     /// Samples per second of what the agent hears.
-    pub rate: SampleRate,
+    pub(crate) rate: SampleRate,
     /// How much caller audio goes into a message.
-    pub chunk: Duration,
+    pub(crate) chunk: Duration,
     /// Tags of segments that the engine may play more than once: hold, apology and fallback prompts.
-    pub shared_tags: Vec<u32>,
+    pub(crate) shared_tags: Vec<u32>,
     /// Whether the agent's segments reach the caller sample by sample, so that each frame can be told.
-    pub traceable: bool,
+    pub(crate) traceable: bool,
     /// Everything that the caller uttered, frame by frame; a frame's number is its place.
-    pub frames: Vec<Spoken>,
+    pub(crate) frames: Vec<Spoken>,
     /// What happened, in order.
-    pub entries: Vec<Entry>,
+    pub(crate) entries: Vec<Entry>,
 }
 
 /// A frame with a sound of the caller's side.
 #[derive(Clone, Copy, Debug)]
-pub struct Spoken {
+pub(crate) struct Spoken {
     /// Which sound it is part of.
-    pub utterance: u32,
+    pub(crate) utterance: u32,
     /// What it is.
-    pub sound: Sound,
+    pub(crate) sound: Sound,
     /// Whether it is loud enough that nothing may take it for silence.
-    pub loud: bool,
+    pub(crate) loud: bool,
 }
 
 /// What comes from the caller's side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sound {
+pub(crate) enum Sound {
     /// Words that mean something.
     Words,
     /// What people say while they listen.
@@ -69,16 +69,17 @@ pub enum Sound {
 
 /// Something that happened.
 #[derive(Debug)]
-pub struct Entry {
+pub(crate) struct Entry {
     /// When.
-    pub at: At,
+    pub(crate) at: At,
     /// What.
-    pub what: What,
+    pub(crate) what: What,
 }
 
 /// Something that happened. Numbers of frames are places in [`History::frames`].
 #[derive(Debug)]
-pub enum What {
+#[expect(dead_code, reason = "some of it is only told in the story")]
+pub(crate) enum What {
     /// The caller begins to make a sound.
     Utters {
         /// Its number.
@@ -217,7 +218,7 @@ pub enum What {
 
 impl History {
     /// Something happens.
-    pub fn add(&mut self, at: At, what: What) {
+    pub(crate) fn add(&mut self, at: At, what: What) {
         self.entries.push(Entry { at, what });
     }
 }

@@ -11,6 +11,7 @@ mod agent;
 mod backend;
 mod caller;
 mod dice;
+mod doctored;
 mod far_end;
 mod history;
 mod network;

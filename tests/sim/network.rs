@@ -12,7 +12,7 @@ use crate::history::At;
 
 /// When sound that is sent arrives.
 #[derive(Debug)]
-pub struct Way {
+pub(crate) struct Way {
     dice: Dice,
     delay_ms: u64,
     jitter_ms: u64,
@@ -23,7 +23,7 @@ pub struct Way {
 
 impl Way {
     /// A way that behaves as the dice say, for a call of this length.
-    pub fn new(mut dice: Dice, length: At) -> Self {
+    pub(crate) fn new(mut dice: Dice, length: At) -> Self {
         let bad = dice.chance(0.35);
         let mut stalls = Vec::new();
         while bad && stalls.len() < 3 && dice.chance(0.5) {
@@ -41,7 +41,7 @@ impl Way {
     }
 
     /// When what is sent now arrives: never before what was sent before it.
-    pub fn arrival(&mut self, now: At) -> At {
+    pub(crate) fn arrival(&mut self, now: At) -> At {
         let delay = self.dice.ms(self.delay_ms, self.delay_ms + self.jitter_ms);
         let mut arrival = now + delay;
         for (from, to) in &self.stalls {
@@ -55,7 +55,7 @@ impl Way {
 }
 
 /// The caller's frames on their way to us.
-pub struct Uplink {
+pub(crate) struct Uplink {
     way: Way,
     dice: Dice,
     loss: f64,
@@ -66,7 +66,7 @@ pub struct Uplink {
 
 impl Uplink {
     /// A way on which frames are lost if `lossy`, and the dice want it.
-    pub fn new(seed: u64, length: At, lossy: bool) -> Self {
+    pub(crate) fn new(seed: u64, length: At, lossy: bool) -> Self {
         let mut dice = Dice::new(seed, "uplink");
         let loss = if lossy {
             dice.pick(&[0.0, 0.0, 0.01, 0.05])
@@ -89,7 +89,7 @@ impl Uplink {
     }
 
     /// The caller's side sends a frame, with the number of what is in it.
-    pub fn send(&mut self, frame: Frame, number: Option<u32>, now: At) {
+    pub(crate) fn send(&mut self, frame: Frame, number: Option<u32>, now: At) {
         let muted = self
             .muted
             .iter()
@@ -101,12 +101,12 @@ impl Uplink {
     }
 
     /// When the next frame arrives.
-    pub fn next(&self) -> Option<At> {
+    pub(crate) fn next(&self) -> Option<At> {
         self.under_way.front().map(|(at, ..)| *at)
     }
 
     /// The frame that has arrived.
-    pub fn take(&mut self, now: At) -> Option<(Frame, Option<u32>)> {
+    pub(crate) fn take(&mut self, now: At) -> Option<(Frame, Option<u32>)> {
         let (_, frame, number) = self.under_way.pop_front_if(|(at, ..)| *at <= now)?;
         Some((frame, number))
     }

@@ -9,13 +9,13 @@ mod time;
 use crate::history::History;
 
 /// A complaint, or none.
-pub type Verdict = Result<(), String>;
+pub(crate) type Verdict = Result<(), String>;
 
 /// A property and its name.
-pub type Property = (&'static str, fn(&History) -> Verdict);
+pub(crate) type Property = (&'static str, fn(&History) -> Verdict);
 
 /// All of them.
-pub const ALL: [Property; 13] = [
+pub(crate) const ALL: [Property; 13] = [
     (
         "the call ends once, and nothing follows",
         time::the_call_ends_once,
@@ -56,7 +56,7 @@ pub const ALL: [Property; 13] = [
 ];
 
 /// What a history breaks: the names of properties and their complaints.
-pub fn complaints(history: &History) -> Vec<(&'static str, String)> {
+pub(crate) fn complaints(history: &History) -> Vec<(&'static str, String)> {
     let judged = ALL.iter().filter_map(|(name, property)| {
         let complaint = property(history).err()?;
         Some((*name, complaint))

@@ -14,24 +14,24 @@ use crate::watermark::Side;
 /// What a frame must reach to count as speech for certain: the detector keeps everything from −35 dBFS on.
 const LOUD_DBFS: f64 = -31.0;
 /// Frames of one segment that can be told apart.
-pub const MAX_FRAMES: u32 = 1 << FRAME_BITS;
+pub(crate) const MAX_FRAMES: u32 = 1 << FRAME_BITS;
 /// Segments of one run that can be told apart.
-pub const MAX_TAGS: u32 = 1 << 11;
+pub(crate) const MAX_TAGS: u32 = 1 << 11;
 
 const FRAME_BITS: u32 = 9;
 
 /// A frame of a segment of the agent's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Piece {
+pub(crate) struct Piece {
     /// Which segment.
-    pub tag: u32,
+    pub(crate) tag: u32,
     /// Which frame of it, from 0.
-    pub frame: u32,
+    pub(crate) frame: u32,
 }
 
 impl Piece {
     /// The piece with this name.
-    pub const fn from_number(number: u32) -> Self {
+    pub(crate) const fn from_number(number: u32) -> Self {
         Self {
             tag: number >> FRAME_BITS,
             frame: number & (MAX_FRAMES - 1),
@@ -62,7 +62,7 @@ static WIDE_SPEECH: LazyLock<Vec<i16>> = LazyLock::new(|| {
 });
 
 /// Frame `number` of the voice at `rate`, going round when it is over.
-pub fn speech(rate: SampleRate, number: usize) -> &'static [i16] {
+pub(crate) fn speech(rate: SampleRate, number: usize) -> &'static [i16] {
     let track: &[i16] = if rate == SampleRate::HZ_8000 {
         &SPEECH
     } else {
@@ -75,7 +75,7 @@ pub fn speech(rate: SampleRate, number: usize) -> &'static [i16] {
 }
 
 /// How loud samples are against a full-scale square wave, in decibels.
-pub fn level_dbfs(samples: &[i16]) -> f64 {
+pub(crate) fn level_dbfs(samples: &[i16]) -> f64 {
     let power: f64 = samples
         .iter()
         .map(|sample| (f64::from(*sample) / 32_768.0).powi(2))
@@ -84,7 +84,7 @@ pub fn level_dbfs(samples: &[i16]) -> f64 {
 }
 
 /// Whether these samples count as speech for certain.
-pub fn is_loud(samples: &[i16]) -> bool {
+pub(crate) fn is_loud(samples: &[i16]) -> bool {
     level_dbfs(samples) > LOUD_DBFS
 }
 
@@ -117,7 +117,7 @@ fn encode(format: AudioFormat, samples: impl Iterator<Item = i16>) -> Vec<u8> {
 }
 
 /// The agent's voice: so many frames, each with its name, as bytes in `format`.
-pub fn prompt(format: AudioFormat, tag: u32, frames: u32) -> Bytes {
+pub(crate) fn prompt(format: AudioFormat, tag: u32, frames: u32) -> Bytes {
     assert!(
         tag < MAX_TAGS && frames <= MAX_FRAMES,
         "{tag}, {frames} frames"
@@ -140,7 +140,7 @@ pub fn prompt(format: AudioFormat, tag: u32, frames: u32) -> Bytes {
 }
 
 /// The same as a file, with a header.
-pub fn clip(format: AudioFormat, tag: u32, frames: u32) -> Bytes {
+pub(crate) fn clip(format: AudioFormat, tag: u32, frames: u32) -> Bytes {
     let audio = prompt(format, tag, frames);
     let width = format.encoding.bytes_per_sample() as u32;
     let code: u16 = match format.encoding {

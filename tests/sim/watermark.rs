@@ -7,7 +7,7 @@
 use crate::dice::mix;
 
 /// Samples that a name takes: 8 ms at 8 kHz.
-pub const LENGTH: usize = 64;
+pub(crate) const LENGTH: usize = 64;
 /// How far from zero they are: quiet beside a voice, yet far above what ducking or mu-law could make zero.
 const AMPLITUDE: i16 = 300;
 /// The bits that begin a name.
@@ -19,7 +19,7 @@ const CHECK_BITS: u32 = 32;
 
 /// Who names things. An echo brings the names of one side to the other, where they mean nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Side {
+pub(crate) enum Side {
     /// Frames of the caller's side.
     Caller,
     /// Frames of the agent's.
@@ -36,7 +36,7 @@ const fn word(side: Side, number: u32) -> u64 {
 }
 
 /// Writes `number` (20 bits) into the first samples of a frame.
-pub fn write(samples: &mut [i16], side: Side, number: u32) {
+pub(crate) fn write(samples: &mut [i16], side: Side, number: u32) {
     assert!(number < 1 << NUMBER_BITS, "a number has {NUMBER_BITS} bits");
     let word = word(side, number);
     for (place, sample) in samples.iter_mut().take(LENGTH).enumerate() {
@@ -47,7 +47,7 @@ pub fn write(samples: &mut [i16], side: Side, number: u32) {
 
 /// Finds the names of one side in a stream of samples.
 #[derive(Clone, Debug)]
-pub struct Finder {
+pub(crate) struct Finder {
     side: Side,
     /// The last 64 signs.
     signs: u64,
@@ -55,12 +55,12 @@ pub struct Finder {
 
 impl Finder {
     /// A finder that has seen nothing yet.
-    pub const fn new(side: Side) -> Self {
+    pub(crate) const fn new(side: Side) -> Self {
         Self { side, signs: 0 }
     }
 
     /// Looks at one more sample; the number of the name that ends with it.
-    pub fn see(&mut self, negative: bool) -> Option<u32> {
+    pub(crate) fn see(&mut self, negative: bool) -> Option<u32> {
         self.signs = self.signs << 1 | u64::from(negative);
         if self.signs >> (NUMBER_BITS + CHECK_BITS) != SYNC {
             return None;
@@ -70,12 +70,12 @@ impl Finder {
     }
 
     /// There was silence: no name goes across it.
-    pub const fn forget(&mut self) {
+    pub(crate) const fn forget(&mut self) {
         self.signs = 0;
     }
 
     /// Where the name that was just found begins, when `seen` samples have been seen.
-    pub const fn begin(seen: u64) -> u64 {
+    pub(crate) const fn begin(seen: u64) -> u64 {
         seen - LENGTH as u64
     }
 }

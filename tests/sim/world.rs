@@ -95,7 +95,7 @@ enum Later {
 }
 
 /// Runs the call of this seed to its end.
-pub fn run(seed: u64) -> History {
+pub(crate) fn run(seed: u64) -> History {
     let mut world = World::new(seed);
     world.act();
     while !world.ended && world.stuck <= PATIENCE {

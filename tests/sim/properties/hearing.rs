@@ -70,7 +70,7 @@ struct Ledger<'a> {
 }
 
 /// Every word is understood, or counted as unheard, or excused.
-pub fn no_word_is_lost(history: &History) -> Verdict {
+pub(crate) fn no_word_is_lost(history: &History) -> Verdict {
     let ledger = Ledger::keep(history);
     let mut lost: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
     for (number, fate) in (0..).zip(&ledger.fates) {
@@ -102,7 +102,7 @@ pub fn no_word_is_lost(history: &History) -> Verdict {
 }
 
 /// What an agent has understood no stream gets again.
-pub fn no_word_is_understood_twice(history: &History) -> Verdict {
+pub(crate) fn no_word_is_understood_twice(history: &History) -> Verdict {
     let ledger = Ledger::keep(history);
     let twice = |fate: &&Fate| fate.again.is_some();
     let count = ledger.fates.iter().filter(twice).count();

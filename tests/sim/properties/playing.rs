@@ -46,7 +46,7 @@ impl Begun {
 }
 
 /// Once a segment is over, nothing of it is played; once the caller has the floor, nothing of what came before is.
-pub fn nothing_is_played_after_its_cut(history: &History) -> Verdict {
+pub(crate) fn nothing_is_played_after_its_cut(history: &History) -> Verdict {
     let mut begun = Begun::default();
     let mut over = 0;
     // Answers' segments that were there before the caller took the floor.
@@ -79,7 +79,7 @@ pub fn nothing_is_played_after_its_cut(history: &History) -> Verdict {
 }
 
 /// Every segment's end is told once, and what was played is what was told of.
-pub fn every_segment_has_one_outcome(history: &History) -> Verdict {
+pub(crate) fn every_segment_has_one_outcome(history: &History) -> Verdict {
     let mut begun = Begun::default();
     let mut outcomes: BTreeMap<u32, SegmentOutcome> = BTreeMap::new();
     for Entry { at, what } in &history.entries {
@@ -122,7 +122,7 @@ pub fn every_segment_has_one_outcome(history: &History) -> Verdict {
 
 /// A far end that confirms has confirmed what counts as played: a mark that comes back because its audio was thrown away
 /// says the opposite.
-pub fn only_what_was_played_is_played(history: &History) -> Verdict {
+pub(crate) fn only_what_was_played_is_played(history: &History) -> Verdict {
     let mut confirmed = None;
     for Entry { at, what } in &history.entries {
         match what {
@@ -146,7 +146,7 @@ pub fn only_what_was_played_is_played(history: &History) -> Verdict {
 }
 
 /// What a stream says after it was given up, failed or has said its last changes nothing.
-pub fn dead_streams_are_silent(history: &History) -> Verdict {
+pub(crate) fn dead_streams_are_silent(history: &History) -> Verdict {
     let mut dead: BTreeSet<StreamId> = BTreeSet::new();
     let mut unheard: BTreeSet<u32> = BTreeSet::new();
     for Entry { at, what } in &history.entries {
@@ -175,7 +175,7 @@ pub fn dead_streams_are_silent(history: &History) -> Verdict {
 }
 
 /// Our own echo, and silence, never cut a prompt.
-pub fn only_a_caller_takes_the_floor(history: &History) -> Verdict {
+pub(crate) fn only_a_caller_takes_the_floor(history: &History) -> Verdict {
     let mut reason: Option<At> = None;
     for Entry { at, what } in &history.entries {
         match what {

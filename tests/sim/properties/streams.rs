@@ -18,7 +18,7 @@ const AHEAD: Duration = Duration::from_millis(200);
 const REST_AHEAD: Duration = Duration::from_secs(3);
 
 /// A stream opens when the one before it is over, cancelled or answered for good.
-pub fn one_stream_at_a_time(history: &History) -> Verdict {
+pub(crate) fn one_stream_at_a_time(history: &History) -> Verdict {
     let mut open: Option<StreamId> = None;
     let mut last: Option<StreamId> = None;
     for Entry { at, what } in &history.entries {
@@ -57,7 +57,7 @@ struct Feed {
 }
 
 /// Audio goes to speech streams that are open and not half-closed, not too fast, and never so slowly that they starve.
-pub fn audio_goes_where_it_is_awaited(history: &History) -> Verdict {
+pub(crate) fn audio_goes_where_it_is_awaited(history: &History) -> Verdict {
     let mut feeds: BTreeMap<StreamId, Feed> = BTreeMap::new();
     for Entry { at, what } in &history.entries {
         match what {

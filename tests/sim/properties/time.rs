@@ -24,7 +24,7 @@ const SILENCE: Duration = Duration::from_millis(4_000 + 200);
 const RECOVERED: Duration = Duration::from_secs(2);
 
 /// Exactly one end, and it is the last thing that the call does.
-pub fn the_call_ends_once(history: &History) -> Verdict {
+pub(crate) fn the_call_ends_once(history: &History) -> Verdict {
     let mut ended = None;
     for entry in &history.entries {
         let at = entry.at;
@@ -57,7 +57,7 @@ pub fn the_call_ends_once(history: &History) -> Verdict {
 }
 
 /// No busy loop: obeying a deadline moves it on, and not in tiny steps.
-pub fn deadlines_advance(history: &History) -> Verdict {
+pub(crate) fn deadlines_advance(history: &History) -> Verdict {
     let mut woken: Vec<At> = Vec::new();
     for entry in &history.entries {
         match entry.what {
@@ -83,7 +83,7 @@ pub fn deadlines_advance(history: &History) -> Verdict {
 }
 
 /// What is done at once, and what is under way, stays small.
-pub fn queues_are_bounded(history: &History) -> Verdict {
+pub(crate) fn queues_are_bounded(history: &History) -> Verdict {
     let mut clips = BTreeSet::new();
     for entry in &history.entries {
         match &entry.what {
@@ -108,7 +108,7 @@ pub fn queues_are_bounded(history: &History) -> Verdict {
 }
 
 /// Who waits for the agent on an open line hears something at least every four seconds.
-pub fn nobody_waits_in_silence(history: &History) -> Verdict {
+pub(crate) fn nobody_waits_in_silence(history: &History) -> Verdict {
     let mut wait = Wait::new(history.rings);
     for entry in &history.entries {
         if let Some(silence) = wait.silence(entry.at)
