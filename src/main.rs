@@ -20,6 +20,9 @@ use tandem::io::agents::ConfiguredAgent;
 use tandem::io::backend::cx::CxBackend;
 use tandem::io::backend::endpoint::GoogleEnvironment;
 use tandem::io::calls::Calls;
+use tandem::io::clips::Account;
+use tandem::io::clips::Clips;
+use tandem::io::errands::Services;
 use tandem::io::http::Listener;
 use tandem::io::http::admin;
 use tandem::io::http::admin::Admin;
@@ -32,6 +35,9 @@ use tandem::io::ingress::whip::WhipIngress;
 use tandem::io::leg::IngressKind;
 use tandem::io::metrics;
 use tandem::io::telemetry;
+use tandem::io::tools::Tools;
+use tandem::io::web::Web;
+use tandem::io::web::WebSettings;
 use tokio::signal::unix::SignalKind;
 use tokio::signal::unix::signal;
 use tokio_util::sync::CancellationToken;
@@ -270,6 +276,8 @@ async fn agents(
 ) -> anyhow::Result<BTreeMap<String, ConfiguredAgent>> {
     let environment = Config::environment();
     let google = GoogleEnvironment::from_lookup(|name| environment.get(name).cloned());
+    let web = Arc::new(Web::new(&WebSettings::new(config.clips.allow_private)));
+    let clips = Clips::new(config.clips.clone(), web.clone());
     let mut agents = BTreeMap::new();
     for (name, agent) in &config.agents {
         let mut agent = agent.clone();
@@ -279,15 +287,22 @@ async fn agents(
                 .with_context(|| format!("agents.{name}"))?;
             agent.endpoint = Some(format!("http://{address}"));
         }
-        let backend = CxBackend::new(name, &agent, &google)?;
+        let backend = CxBackend::new(name, &agent, &config.fallback, &google)?;
         backend
             .check()
             .await
             .with_context(|| format!("agents.{name}"))?;
-        agents.insert(
-            name.clone(),
-            ConfiguredAgent::new(Arc::new(backend), &agent, &config.audio, &config.turn),
-        );
+        let services = Services {
+            clips: clips.clone(),
+            tools: Tools::new(web.clone(), &agent.tools)
+                .with_context(|| format!("agents.{name}"))?,
+            account: Account {
+                agent: name.clone(),
+                auth: backend.auth(),
+            },
+        };
+        let agent = ConfiguredAgent::new(Arc::new(backend), &agent, config, services);
+        agents.insert(name.clone(), agent);
     }
     Ok(agents)
 }

@@ -4,11 +4,14 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tandem::config::AdvertisedAddress;
 use tandem::config::AgentKind;
 use tandem::config::BargeIn;
+use tandem::config::Clips;
 use tandem::config::Config;
 use tandem::config::DigestAlgorithm;
+use tandem::config::Fallback;
 use tandem::config::Greeting;
 use tandem::config::Rtp;
 use tandem::config::Secret;
@@ -20,10 +23,15 @@ use tandem::config::SipRegister;
 use tandem::config::SipTransport;
 use tandem::config::SipUser;
 use tandem::config::SrtpPolicy;
+use tandem::config::Turn;
+use tandem::config::WavFile;
 use tandem::config::Webrtc;
 use tandem::config::WhipToken;
 use tandem::config::problem::Problems;
+use tandem::engine::media::codec::AudioFormat;
+use tandem::engine::media::codec::Encoding;
 use tandem::engine::media::codec::packet::Codec;
+use tandem::engine::media::frame::SampleRate;
 use tandem::io::leg::IngressKind;
 
 #[test]
@@ -67,6 +75,8 @@ fn the_documented_file_names_every_key_that_is_known() {
         webrtc.x = 1
         audio.x = 1
         turn.x = 1
+        fallback.x = 1
+        clips.x = 1
         log.x = 1
         [[sip.auth.users]]
         x = 1
@@ -85,7 +95,7 @@ fn the_documented_file_names_every_key_that_is_known() {
         kind = 'local'
     ";
     let problems = problems(broken, &[("PASSWORD", "hush-hush")]);
-    assert_eq!(problems.len(), 16, "{problems:#?}");
+    assert_eq!(problems.len(), 17, "{problems:#?}");
     for line in problems {
         let (_, known) = line.split_once("known here: ").expect("the known keys");
         for key in known.split(", ") {
@@ -149,7 +159,7 @@ fn every_problem_is_told_at_once_with_its_place() {
             "FILE: audio.chunk: must be from 20ms to 200ms",
             r#"FILE: turn.barge_in: "shout" is none of words, voice, off"#,
             "environment: TANDEM__TURN__NO_INPUT_LIMIT: must be a whole number",
-            "FILE: turn.barge-in: unknown key; known here: barge_in, no_input_timeout, no_input_limit, stream_ceiling, interdigit_timeout, max_digits, transfer_failed_event",
+            "FILE: turn.barge-in: unknown key; known here: barge_in, duck_db, barge_in_voice, barge_in_restore, interrupt_partials, back_channels, no_input_timeout, no_input_limit, no_input_event, no_input_transfer, hold_after, hold_prompt, endpoint_timeout, stream_ceiling, interdigit_timeout, max_digits, transfer_failed_event, report_heard",
             r#"FILE: log.filter: must be a log filter such as "info" or "warn,tandem=debug""#,
             "FILE: log.json: must be true or false",
             "FILE: agents.sales.kind: missing; one of dialogflow-cx, dialogflow-cx-v3beta1, local",
@@ -162,7 +172,7 @@ fn every_problem_is_told_at_once_with_its_place() {
             r#"FILE: agents.support.greeting: must be "none" or exactly one of { event = … }, { text = … }, { intent = … }"#,
             r#"FILE: routes[0].agent: there is no agent "nobody"; known: sales, support"#,
             r#"FILE: routes[0].ingress: "pigeon" is none of sip, twilio, whip"#,
-            "FILE: colour: unknown section; known: http, admin, limits, drain, sip, rtp, twilio, webrtc, audio, turn, log, routes, agents",
+            "FILE: colour: unknown section; known: http, admin, limits, drain, sip, rtp, twilio, webrtc, audio, turn, clips, fallback, log, routes, agents",
         ]
     );
 }
@@ -177,11 +187,8 @@ fn what_this_version_cannot_do_is_refused_rather_than_ignored() {
         name = "projects/p/locations/global/agents/a"
     "#;
     assert_eq!(
-        problems(broken, &[("TANDEM__FALLBACK__PROMPT", "sorry.wav")]),
-        [
-            "environment: TANDEM__FALLBACK__PROMPT: not supported yet by this version",
-            r#"FILE: agents.old.kind: "dialogflow-es" is not supported yet by this version"#,
-        ]
+        problems(broken, &[]),
+        [r#"FILE: agents.old.kind: "dialogflow-es" is not supported yet by this version"#]
     );
 }
 
@@ -265,7 +272,7 @@ fn variables_with_unknown_names_are_told() {
         [
             "environment: TANDEM__LIMITS__CALL: unknown key; known here: calls, calls_per_second, call_duration",
             "environment: TANDEM__ROUTES__0__AGENT: must be tables in a file: [[routes]]",
-            "environment: TANDEM__TWILLIO__PARAMETERS: unknown section; known: http, admin, limits, drain, sip, rtp, twilio, webrtc, audio, turn, log, routes, agents",
+            "environment: TANDEM__TWILLIO__PARAMETERS: unknown section; known: http, admin, limits, drain, sip, rtp, twilio, webrtc, audio, turn, clips, fallback, log, routes, agents",
         ]
     );
 }
@@ -375,9 +382,14 @@ fn what_is_printed_loads_to_the_same_and_holds_no_secret() {
         greeting = { text = "line one\nline two" }
         endpoint = "https://localhost:1"
         model = "telephony"
+        [agents.cx.tools]
+        "projects/p/tools/a \"quoted\" one" = "https://tools.example.com/x?y=1"
         [agents.local]
         kind = "local"
         greeting = "none"
+        [clips]
+        directory = "a folder"
+        cache_bytes = 0
     "#;
     let environment = [("TWILIO_AUTH_TOKEN", "hush-hush")];
     let config = load(file, &environment).expect("valid");
@@ -386,6 +398,250 @@ fn what_is_printed_loads_to_the_same_and_holds_no_secret() {
     assert!(printed.contains("<secret>"), "{printed}");
     let debugged = format!("{config:?}");
     assert!(!printed.contains("hush-hush") && !debugged.contains("hush-hush"));
+}
+
+#[test]
+fn everything_about_turns_and_the_fallback_is_read() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let pcm = wav(&directory, "pcm.wav", 1, 1, 16_000, 16, &[1, 2, 3, 4]);
+    let mulaw = wav(&directory, "mulaw.wav", 7, 1, 8_000, 8, &[5, 6]);
+    let alaw = wav(&directory, "alaw.wav", 6, 1, 8_000, 8, &[7]);
+    let file = format!(
+        r#"
+        [turn]
+        barge_in = "voice"
+        duck_db = 0
+        barge_in_voice = "100ms"
+        barge_in_restore = "5s"
+        interrupt_partials = true
+        no_input_event = " "
+        no_input_transfer = true
+        hold_after = "3500ms"
+        hold_prompt = "{pcm}"
+        endpoint_timeout = "30s"
+        report_heard = false
+        [turn.back_channels]
+        EN = ["Uh-huh", "I  see "]
+        en-GB = ["quite"]
+        de = []
+        [fallback]
+        prompt = "{mulaw}"
+        apology = "{alaw}"
+        transfer = "+15550100"
+        give_up_after = "0s"
+        breaker_failures = 0
+        breaker_open = "10min"
+        [agents.a]
+        kind = "local"
+        channel = "phone"
+        "#
+    );
+    let config = load(&file, &[]).expect("valid");
+    let prompt = |path: &str, samples: &'static [u8], encoding, rate| {
+        Some(WavFile {
+            path: path.into(),
+            samples: Bytes::from_static(samples),
+            format: AudioFormat { encoding, rate },
+        })
+    };
+    let expected = Turn {
+        barge_in: BargeIn::Voice,
+        duck_db: 0,
+        barge_in_voice: Duration::from_millis(100),
+        barge_in_restore: Duration::from_secs(5),
+        interrupt_partials: true,
+        back_channels: [
+            ("de".to_owned(), vec![]),
+            (
+                "en".to_owned(),
+                vec!["uh-huh".to_owned(), "i see".to_owned()],
+            ),
+            ("en-gb".to_owned(), vec!["quite".to_owned()]),
+        ]
+        .into(),
+        no_input_event: None,
+        no_input_transfer: true,
+        hold_after: Duration::from_millis(3_500),
+        hold_prompt: prompt(
+            &pcm,
+            &[1, 2, 3, 4],
+            Encoding::Linear16,
+            SampleRate::HZ_16000,
+        ),
+        endpoint_timeout: Duration::from_secs(30),
+        report_heard: false,
+        ..Turn::default()
+    };
+    assert_eq!(config.turn, expected);
+    let expected = Fallback {
+        prompt: prompt(&mulaw, &[5, 6], Encoding::Mulaw, SampleRate::HZ_8000),
+        apology: prompt(&alaw, &[7], Encoding::Alaw, SampleRate::HZ_8000),
+        transfer: Some("+15550100".to_owned()),
+        give_up_after: Duration::ZERO,
+        breaker_failures: 0,
+        breaker_open: Duration::from_secs(600),
+    };
+    assert_eq!(config.fallback, expected);
+    assert_eq!(config.agents["a"].channel.as_deref(), Some("phone"));
+
+    let printed = config.to_string();
+    assert_eq!(load(&printed, &[]).expect("it loads"), config, "{printed}");
+}
+
+#[test]
+fn back_channels_are_those_of_the_very_language_else_of_its_primary_one() {
+    let file = "turn.back_channels = { en = ['mhm'], en-gb = ['quite'] }";
+    let variables = [("TANDEM__TURN__BACK_CHANNELS__DE", "Ja, Genau")];
+    let turn = load(file, &variables).expect("valid").turn;
+    for (language, expected) in [
+        ("en-US", &["mhm"][..]),
+        ("EN", &["mhm"]),
+        ("en-GB", &["quite"]),
+        ("de-AT", &["ja", "genau"]),
+        ("fr", &[]),
+    ] {
+        assert_eq!(turn.back_channels_in(language), expected, "{language}");
+    }
+}
+
+#[test]
+fn every_problem_with_turns_and_the_fallback_is_told_at_once_with_its_place() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let stereo = wav(&directory, "stereo.wav", 1, 2, 8_000, 16, &[0; 8]);
+    let wide = wav(&directory, "wide.wav", 1, 1, 44_100, 16, &[0; 8]);
+    let empty = wav(&directory, "empty.wav", 7, 1, 8_000, 8, &[]);
+    let long = wav(&directory, "long.wav", 7, 1, 8_000, 8, &[0; 60 * 8_000 + 1]);
+    let minute = wav(&directory, "minute.wav", 7, 1, 8_000, 8, &[0; 60 * 8_000]);
+    let huge = wav(&directory, "huge.wav", 1, 1, 16_000, 16, &[0; 3 << 20]);
+    let text = written(&directory, "text.wav", "not a sound");
+    let broken = format!(
+        r#"
+        [turn]
+        duck_db = 61
+        barge_in_voice = "99ms"
+        barge_in_restore = "6s"
+        interrupt_partials = 1
+        no_input_event = 7
+        no_input_transfer = "no"
+        hold_after = "4s"
+        hold_prompt = "{stereo}"
+        endpoint_timeout = "900ms"
+        report_heard = "x"
+        [turn.back_channels]
+        English = ["mhm"]
+        de = "mhm"
+        en = ["mhm"]
+        EN = ["uh-huh"]
+        fr = ["mhm", 1]
+        [fallback]
+        prompt = "{wide}"
+        apology = "nowhere.wav"
+        transfer = "the boss"
+        give_up_after = "61s"
+        breaker_failures = -1
+        breaker_open = "0s"
+        "#
+    );
+    assert_eq!(
+        problems(&broken, &[]),
+        [
+            "FILE: turn.duck_db: must be from 0 to 60",
+            "FILE: turn.barge_in_voice: must be from 100ms to 2s",
+            "FILE: turn.barge_in_restore: must be from 200ms to 5s",
+            "FILE: turn.interrupt_partials: must be true or false",
+            r#"FILE: turn.back_channels.English: must be a language tag such as "en-US""#,
+            "FILE: turn.back_channels.de: must be a list of strings",
+            "FILE: turn.back_channels.en: is there twice (case does not count)",
+            "FILE: turn.back_channels.fr: must be a string",
+            "FILE: turn.no_input_event: must be a string",
+            "FILE: turn.no_input_transfer: must be true or false",
+            "FILE: turn.hold_after: must be from 500ms to 3s 500ms",
+            &format!(
+                "FILE: turn.hold_prompt: {stereo:?} cannot be played: only one channel can be played"
+            ),
+            "FILE: turn.endpoint_timeout: must be from 1s to 30s",
+            "FILE: turn.report_heard: must be true or false",
+            &format!(
+                "FILE: fallback.prompt: {wide:?} cannot be played: it must be at 8 or 16 kHz, not 44100 Hz"
+            ),
+            r#"FILE: fallback.apology: "nowhere.wav" cannot be read: No such file or directory (os error 2)"#,
+            r#"FILE: fallback.transfer: must be a telephone number such as "+18005551212" or a URI such as "sip:queue@pbx.example.com""#,
+            "FILE: fallback.give_up_after: must be from 0s to 1m",
+            "FILE: fallback.breaker_failures: must be from 0 to 1000",
+            "FILE: fallback.breaker_open: must be from 1s to 10m",
+        ]
+    );
+    let environment = |path: &str| problems("", &[("TANDEM__FALLBACK__PROMPT", path)]);
+    let told = |reason: &str| [format!("environment: TANDEM__FALLBACK__PROMPT: {reason}")];
+    for (path, reason) in [
+        (&empty, "cannot be played: there is no sound in it"),
+        (&long, "is longer than 60 s"),
+        (&huge, "is longer than 3 MiB"),
+        (&text, "cannot be played: not a WAV file"),
+    ] {
+        assert_eq!(environment(path), told(&format!("{path:?} {reason}")));
+    }
+    load("", &[("TANDEM__FALLBACK__PROMPT", &minute)]).expect("not too long");
+}
+
+#[test]
+fn clips_and_tools_are_read_and_what_is_wrong_with_them_is_told() {
+    let file = r#"
+        [clips]
+        directory = "/srv/prompts"
+        timeout = "1s"
+        max_bytes = 1024
+        cache_bytes = 0
+        allow_private = true
+        [agents.local]
+        kind = "local"
+        [agents.local.tools]
+        "projects/p/locations/l/agents/A/tools/T" = "http://10.0.0.1:8080/tool"
+    "#;
+    let config = load(file, &[("TANDEM__CLIPS__MAX_BYTES", "2048")]).expect("valid");
+    let expected = Clips {
+        directory: "/srv/prompts".into(),
+        timeout: Duration::from_secs(1),
+        max_bytes: 2048,
+        cache_bytes: 0,
+        allow_private: true,
+    };
+    assert_eq!(config.clips, expected);
+    let tools = &config.agents["local"].tools;
+    assert_eq!(
+        tools["projects/p/locations/l/agents/A/tools/T"],
+        "http://10.0.0.1:8080/tool"
+    );
+
+    let broken = r#"
+        [clips]
+        directory = ""
+        timeout = "1m"
+        max_bytes = 5
+        cache_bytes = -1
+        allow_private = "perhaps"
+        [agents.local]
+        kind = "local"
+        [agents.local.tools]
+        a = "http://10.0.0.1/tool"
+        b = "https://user@tools.example.com/"
+        c = "tools.example.com"
+        d = 5
+    "#;
+    assert_eq!(
+        problems(broken, &[]),
+        [
+            "FILE: clips.directory: must not be empty",
+            "FILE: clips.timeout: must be from 100ms to 3s",
+            "FILE: clips.max_bytes: must be from 1024 to 67108864",
+            "FILE: clips.cache_bytes: must be from 0 to 4294967296",
+            "FILE: clips.allow_private: must be true or false",
+            "FILE: agents.local.tools.a: must be https://; http:// needs clips.allow_private",
+            "FILE: agents.local.tools.b: must have no user or fragment",
+            "FILE: agents.local.tools.c: must be a URL such as \"https://tools.example.com/weather\"",
+            "FILE: agents.local.tools.d: must be a string",
+        ]
+    );
 }
 
 #[test]
@@ -1119,6 +1375,33 @@ fn written(directory: &tempfile::TempDir, name: &str, text: &str) -> String {
 }
 
 /// The lines that loading tells; the file is called FILE.
+/// A WAV file of this format tag, channels, rate and bits, and its path.
+fn wav(
+    directory: &tempfile::TempDir,
+    name: &str,
+    tag: u16,
+    channels: u16,
+    rate: u32,
+    bits: u16,
+    samples: &[u8],
+) -> String {
+    let block = channels * bits / 8;
+    let mut bytes = b"RIFF\0\0\0\0WAVEfmt \x10\0\0\0".to_vec();
+    bytes.extend([tag, channels].map(u16::to_le_bytes).concat());
+    bytes.extend(
+        [rate, rate * u32::from(block)]
+            .map(u32::to_le_bytes)
+            .concat(),
+    );
+    bytes.extend([block, bits].map(u16::to_le_bytes).concat());
+    bytes.extend(b"data");
+    bytes.extend((samples.len() as u32).to_le_bytes());
+    bytes.extend(samples);
+    let path = directory.path().join(name);
+    std::fs::write(&path, bytes).expect("written");
+    path.display().to_string()
+}
+
 fn problems(text: &str, variables: &[(&str, &str)]) -> Vec<String> {
     let problems = load(text, variables).expect_err("it is broken");
     problems.to_string().lines().map(str::to_owned).collect()

@@ -13,6 +13,8 @@ use std::time::Instant;
 use bytes::Bytes;
 use futures_util::Stream;
 use futures_util::StreamExt as _;
+use prost::Message as _;
+use prost_types::value::Kind;
 use tandem::config;
 use tandem::config::AgentKind;
 use tandem::config::AgentName;
@@ -24,6 +26,7 @@ use tandem::engine::call::event::Cancellation;
 use tandem::engine::call::event::Encoding;
 use tandem::engine::call::event::Fault;
 use tandem::engine::call::event::FaultKind;
+use tandem::engine::call::event::Message;
 use tandem::engine::call::event::OpenTurn;
 use tandem::engine::call::event::StreamId;
 use tandem::engine::call::event::TurnInput;
@@ -438,6 +441,263 @@ async fn version_environment_and_caller_reach_the_server_and_plain_text_carries_
 }
 
 #[tokio::test]
+async fn a_turns_parameters_and_model_and_the_agents_channel_reach_the_server() {
+    let (seen, mut requests) = mpsc::unbounded_channel();
+    let server = serve(100, move |mut exchange| {
+        let seen = seen.clone();
+        async move {
+            let request = exchange.request().await.expect("the settings");
+            seen.send(request).expect("the test listens");
+            exchange.half_closed().await;
+            exchange.answer(ResponseType::Final, "ok").await;
+        }
+    });
+    let mut agent = agent(server.address);
+    agent.model = Some("telephony".to_owned());
+    agent.channel = Some("phone".to_owned());
+    let mut call = Call::with(&agent);
+    for (turn, model) in [(0, None), (1, Some("telephony_short"))] {
+        let mut stream = call.open_turn(OpenTurn {
+            stream: StreamId(turn),
+            input: speech(),
+            parameters: [
+                ("heard_text", serde_json::json!("We have")),
+                ("cut_at_ms", serde_json::Value::Null),
+            ]
+            .into(),
+            model: model.map(str::to_owned),
+        });
+        drop(stream.audio.take());
+        call.expect_final(turn, "ok").await;
+        call.expect_closed(turn, None).await;
+
+        let request = patiently(requests.recv()).await.expect("a turn");
+        let params = request.query_params.expect("said");
+        assert_eq!(params.channel, "phone");
+        let parameters = params.parameters.expect("said").fields;
+        let kind = |name: &str| parameters.get(name).and_then(|value| value.kind.clone());
+        assert_eq!(
+            kind("heard_text"),
+            Some(Kind::StringValue("We have".into()))
+        );
+        assert_eq!(kind("cut_at_ms"), Some(Kind::NullValue(0)));
+        assert_eq!(parameters.contains_key("tier"), turn == 0);
+        let Some(Input::Audio(audio)) = request.query_input.and_then(|query| query.input) else {
+            panic!("speech is audio");
+        };
+        let asked = audio.config.expect("settings").model;
+        assert_eq!(asked, model.unwrap_or("telephony"));
+    }
+}
+
+#[tokio::test]
+async fn messages_for_another_channel_are_left_out_and_that_is_told_once_in_a_call() {
+    let server = serve(100, |mut exchange| async move {
+        exchange.request().await.expect("the turn");
+        let mut response = response(ResponseType::Final, "both");
+        let result = response.query_result.as_mut().expect("there");
+        result.response_messages = ["phone", "chat", "chat"].map(to_channel).into();
+        exchange.say(Said::DetectIntentResponse(response)).await;
+    });
+    let text = |channel: &str| Message::Text {
+        text: format!("for {channel}"),
+        interruptible: false,
+    };
+    let left_out = Message::Unsupported("channel");
+    for (channel, expected) in [
+        (
+            Some("phone"),
+            [vec![text("phone"), left_out], vec![text("phone")]],
+        ),
+        (
+            None,
+            [(); 2].map(|()| vec![text("phone"), text("chat"), text("chat")]),
+        ),
+    ] {
+        let mut agent = agent(server.address);
+        agent.channel = channel.map(str::to_owned);
+        let mut call = Call::with(&agent);
+        for (turn, expected) in (0..).zip(expected) {
+            let _turn = call.open(turn, TurnInput::Text("hi".to_owned()));
+            let BackendEvent::Answer(answer) = call.event(turn).await else {
+                panic!("an answer");
+            };
+            assert_eq!(answer.messages, expected);
+            call.expect_closed(turn, None).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_breaks_a_stream_below_grpc_is_unavailable_and_not_the_agents_fault() {
+    const REFUSED_STREAM: u32 = 7;
+    const INTERNAL_ERROR: u32 = 2;
+    const CANCEL: u32 = 8;
+    let reset = |code: u32| frame(3, 0, 1, &code.to_be_bytes());
+    // The last stream that was taken is none.
+    let go_away = |code: u32| frame(7, 0, 0, &[[0; 4], code.to_be_bytes()].concat());
+    for (name, end) in [
+        ("refused", reset(REFUSED_STREAM)),
+        ("internal", reset(INTERNAL_ERROR)),
+        ("cancelled", reset(CANCEL)),
+        ("gone", go_away(0)),
+        ("gone with an error", go_away(INTERNAL_ERROR)),
+        ("closed", Vec::new()),
+    ] {
+        let mut call = Call::to(breaking(end).await);
+        // Twice: the next turn finds a connection that works.
+        for turn in 0..2 {
+            let _turn = call.open(turn, speech());
+            let event = call.event(turn).await;
+            assert!(
+                matches!(event, BackendEvent::Interim { .. }),
+                "{name}: {event:?}"
+            );
+            match call.event(turn).await {
+                BackendEvent::Closed(Some(fault)) => {
+                    assert_eq!(fault.kind, FaultKind::Unavailable, "{name}: {fault:?}");
+                }
+                other => panic!("{name}: no fault: {other:?}"),
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_endpoint_that_keeps_failing_is_left_alone_until_a_probe_succeeds() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("bound");
+    let (dialled, mut dials) = mpsc::unbounded_channel();
+    let refuser = tokio::spawn(async move {
+        while let Ok((socket, _)) = listener.accept().await {
+            drop(socket);
+            dialled.send(()).expect("the test listens");
+        }
+    });
+    let open = Duration::from_millis(500);
+    let mut call = Call::under(&agent(address), &breaker(3, open));
+    for id in 0..3 {
+        let _turn = call.open(id, TurnInput::Text("hi".to_owned()));
+        call.expect_fault(id, FaultKind::Unavailable).await;
+    }
+    let opened = Instant::now();
+    while dials.try_recv().is_ok() {}
+    for id in 3..100 {
+        let _turn = call.open(id, TurnInput::Text("hi".to_owned()));
+        call.expect_fault(id, FaultKind::CircuitOpen).await;
+    }
+    assert!(opened.elapsed() < open, "too slow a machine for this test");
+    assert!(dials.try_recv().is_err(), "nothing is dialled");
+
+    // The probe fails, and it is open for as long again.
+    tokio::time::sleep_until((opened + open).into()).await;
+    let _turn = call.open(100, TurnInput::Text("hi".to_owned()));
+    call.expect_fault(100, FaultKind::Unavailable).await;
+    let opened = Instant::now();
+    patiently(dials.recv()).await.expect("a dial");
+    let _turn = call.open(101, TurnInput::Text("hi".to_owned()));
+    call.expect_fault(101, FaultKind::CircuitOpen).await;
+
+    refuser.abort();
+    let _ = refuser.await;
+    let _server = serve_on(address, 100, |mut exchange| async move {
+        exchange.half_closed().await;
+        exchange.answer(ResponseType::Final, "back").await;
+    });
+    tokio::time::sleep_until((opened + open).into()).await;
+    let mut probe = call.open(102, speech());
+    let _second = call.open(103, speech());
+    call.expect_fault(103, FaultKind::CircuitOpen).await;
+    drop(probe.audio.take());
+    call.expect_final(102, "back").await;
+    call.expect_closed(102, None).await;
+    for id in 104..106 {
+        let _turn = call.open(id, TurnInput::Text("hi".to_owned()));
+        call.expect_final(id, "back").await;
+        call.expect_closed(id, None).await;
+    }
+}
+
+#[tokio::test]
+async fn quota_leaves_an_endpoint_alone_and_errors_of_the_application_do_not() {
+    for (status, kind, opens) in [
+        (
+            Status::resource_exhausted("quota"),
+            FaultKind::ResourceExhausted,
+            true,
+        ),
+        (
+            Status::deadline_exceeded("slow"),
+            FaultKind::DeadlineExceeded,
+            true,
+        ),
+        (Status::unavailable("restart"), FaultKind::Unavailable, true),
+        (
+            Status::invalid_argument("wrong region"),
+            FaultKind::InvalidArgument,
+            false,
+        ),
+        (Status::internal("bug"), FaultKind::Internal, false),
+        (
+            Status::unauthenticated("old token"),
+            FaultKind::Unauthenticated,
+            false,
+        ),
+    ] {
+        let server = serve(100, move |mut exchange| {
+            let status = status.clone();
+            async move {
+                exchange.request().await.expect("the turn");
+                exchange.fail(status).await;
+            }
+        });
+        let fallback = breaker(2, Duration::from_secs(600));
+        let mut call = Call::under(&agent(server.address), &fallback);
+        for id in 0..2 {
+            let _turn = call.open(id, TurnInput::Text("hi".to_owned()));
+            call.expect_fault(id, kind).await;
+        }
+        let _turn = call.open(2, TurnInput::Text("hi".to_owned()));
+        let expected = if opens { FaultKind::CircuitOpen } else { kind };
+        call.expect_fault(2, expected).await;
+    }
+}
+
+#[tokio::test]
+async fn the_streams_of_one_broken_connection_do_not_leave_the_endpoint_alone() {
+    const STREAMS: u32 = 20;
+    let (told, mut taken) = mpsc::unbounded_channel();
+    let server = serve(100, move |mut exchange| {
+        let told = told.clone();
+        async move {
+            exchange.request().await.expect("the settings");
+            told.send(()).expect("the test listens");
+            exchange.half_closed().await;
+        }
+    });
+    let address = server.address;
+    let mut call = Call::under(&agent(address), &breaker(2, Duration::from_secs(600)));
+    let turns: Vec<_> = (0..STREAMS).map(|id| call.open(id, speech())).collect();
+    for _ in &turns {
+        patiently(taken.recv()).await.expect("the server listens");
+    }
+    drop(server);
+    for _ in &turns {
+        let (_, event) = call.any_event().await;
+        let BackendEvent::Closed(Some(fault)) = event else {
+            panic!("closed by a fault: {event:?}");
+        };
+        assert_eq!(fault.kind, FaultKind::Unavailable);
+    }
+    let _server = serve_on(address, 100, |mut exchange| async move {
+        exchange.half_closed().await;
+        exchange.answer(ResponseType::Final, "back").await;
+    });
+    let _turn = call.open(STREAMS, TurnInput::Text("hi".to_owned()));
+    call.expect_final(STREAMS, "back").await;
+}
+
+#[tokio::test]
 async fn a_foreign_location_and_a_missing_credentials_file_are_refused_before_any_call() {
     let mut agent = agent(([127, 0, 0, 1], 1).into());
     agent.endpoint = Some("https://eu-dialogflow.googleapis.com".to_owned());
@@ -464,7 +724,12 @@ impl Call {
     }
 
     fn with(agent: &config::Agent) -> Self {
-        let backend = CxBackend::new("support", agent, &GoogleEnvironment::default())
+        Self::under(agent, &config::Fallback::default())
+    }
+
+    /// A call whose agent is left alone as this says.
+    fn under(agent: &config::Agent, fallback: &config::Fallback) -> Self {
+        let backend = CxBackend::new("support", agent, fallback, &GoogleEnvironment::default())
             .expect("a good configuration");
         let (sender, events) = mpsc::channel(8);
         Self {
@@ -480,13 +745,16 @@ impl Call {
     }
 
     fn open(&mut self, stream: u32, input: TurnInput) -> TurnStream {
-        let stream = StreamId(stream);
         let turn = OpenTurn {
-            stream,
+            stream: StreamId(stream),
             input,
             parameters: BTreeMap::new(),
             model: None,
         };
+        self.open_turn(turn)
+    }
+
+    fn open_turn(&mut self, turn: OpenTurn) -> TurnStream {
         self.session.open(turn, self.sender.clone())
     }
 
@@ -581,6 +849,93 @@ fn response(kind: ResponseType, query: &str) -> v3::DetectIntentResponse {
             ..v3::QueryResult::default()
         }),
         ..v3::DetectIntentResponse::default()
+    }
+}
+
+fn to_channel(channel: &str) -> v3::ResponseMessage {
+    v3::ResponseMessage {
+        message: Some(v3::response_message::Message::Text(
+            v3::response_message::Text {
+                text: vec![format!("for {channel}")],
+                allow_playback_interruption: false,
+            },
+        )),
+        channel: channel.to_owned(),
+        ..v3::ResponseMessage::default()
+    }
+}
+
+/// A server of bare HTTP/2 that says one word on the first stream of each connection, writes `end` and hangs up.
+async fn breaking(end: Vec<u8>) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("bound");
+    let word = v3::StreamingDetectIntentResponse {
+        response: Some(Said::RecognitionResult(v3::StreamingRecognitionResult {
+            message_type: MessageType::Transcript.into(),
+            transcript: "x".to_owned(),
+            ..v3::StreamingRecognitionResult::default()
+        })),
+        ..v3::StreamingDetectIntentResponse::default()
+    }
+    .encode_to_vec();
+    // gRPC: not compressed, the length, the message.
+    let word = [&[0][..], &(word.len() as u32).to_be_bytes(), &word].concat();
+    // HPACK (RFC 7541): the indexed `:status: 200`, and `content-type` by its index with a literal value.
+    let head = [&[0x88, 0x0f, 0x10, 16][..], b"application/grpc"].concat();
+    tokio::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            let answer = [frame(1, 4, 1, &head), frame(0, 0, 1, &word)].concat();
+            let end = end.clone();
+            tokio::spawn(async move {
+                let mut preface = [0; 24];
+                socket.read_exact(&mut preface).await.expect("a preface");
+                socket
+                    .write_all(&frame(4, 0, 0, &[]))
+                    .await
+                    .expect("settings");
+                loop {
+                    let mut frame_head = [0; 9];
+                    socket
+                        .read_exact(&mut frame_head)
+                        .await
+                        .expect("the head of a frame");
+                    let [a, b, c, kind, flags, ..] = frame_head;
+                    let mut payload = vec![0; u32::from_be_bytes([0, a, b, c]) as usize];
+                    socket.read_exact(&mut payload).await.expect("its payload");
+                    match kind {
+                        4 if flags & 1 == 0 => {
+                            socket
+                                .write_all(&frame(4, 1, 0, &[]))
+                                .await
+                                .expect("taken note of");
+                        }
+                        1 => break,
+                        _ => {}
+                    }
+                }
+                socket.write_all(&answer).await.expect("an answer");
+                // Apart, so that what follows cannot overtake the word inside the client.
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                socket.write_all(&end).await.expect("an end");
+            });
+        }
+    });
+    address
+}
+
+/// A frame of HTTP/2 (RFC 9113 §4.1).
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let [_, length @ ..] = (payload.len() as u32).to_be_bytes();
+    let head = [&length[..], &[kind, flags], &stream.to_be_bytes()].concat();
+    [&head, payload].concat()
+}
+
+/// An endpoint is left alone after so many failures, for so long.
+fn breaker(failures: u32, open: Duration) -> config::Fallback {
+    config::Fallback {
+        breaker_failures: failures,
+        breaker_open: open,
+        ..config::Fallback::default()
     }
 }
 
@@ -810,12 +1165,15 @@ fn agent(address: SocketAddr) -> config::Agent {
         endpoint: Some(format!("http://{address}")),
         credentials: None,
         model: None,
+        channel: None,
+        tools: BTreeMap::new(),
         script: None,
     }
 }
 
 fn refused(agent: &config::Agent) -> String {
-    match CxBackend::new("support", agent, &GoogleEnvironment::default()) {
+    let fallback = config::Fallback::default();
+    match CxBackend::new("support", agent, &fallback, &GoogleEnvironment::default()) {
         Ok(_) => panic!("accepted"),
         Err(error) => format!("{error:#}"),
     }

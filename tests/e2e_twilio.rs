@@ -22,6 +22,7 @@ use tandem::engine::call::event::Digit;
 use tandem::engine::call::event::DigitSource;
 use tandem::engine::call::event::LegEnd;
 use tandem::engine::call::event::SegmentId;
+use tandem::engine::call::event::Transfer;
 use tandem::engine::media::codec::g711;
 use tandem::engine::media::frame::Frame;
 use tandem::engine::media::frame::SampleRate;
@@ -97,11 +98,19 @@ async fn after_the_call_twilio_is_told_to_hang_up_or_to_dial() {
     let form = [("CallSid", "CA1")];
     let (status, twiml) = world.post("/twilio/action", &form, None).await;
     assert_eq!((status, &*twiml), (200, "<Response><Hangup/></Response>"));
+    let transfer = Transfer {
+        to: "+18005551212".to_owned(),
+        metadata: Value::Null,
+    };
     world
         .fake
-        .set(|state| state.after_call = AfterCall::Dial("+18005551212".to_owned()));
+        .set(|state| state.after_call = AfterCall::Dial(transfer));
     let (_, twiml) = world.post("/twilio/action", &form, None).await;
-    assert_eq!(twiml, "<Response><Dial>+18005551212</Dial></Response>");
+    let action = format!("{}/twilio/action", world.base);
+    assert_eq!(
+        twiml,
+        format!("<Response><Dial action=\"{action}\">+18005551212</Dial></Response>")
+    );
 }
 
 // ---- signatures

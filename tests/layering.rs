@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 /// For each place, the paths in this crate (after `crate::` or `tandem::`) that it may name. The longest place that
 /// fits a file is its own.
-const MAY_NAME: [(&str, &[&str]); 21] = [
+const MAY_NAME: [(&str, &[&str]); 25] = [
     ("main.rs", &["config", "io", "local_agent"]),
     ("lib.rs", &[]),
     ("config", &["config", "engine::media", "io::leg"]),
@@ -35,16 +35,30 @@ const MAY_NAME: [(&str, &[&str]); 21] = [
     ("io/metrics.rs", &["engine", "io::leg"]),
     ("io/telemetry.rs", &["config"]),
     ("io/journal.rs", &["engine"]),
-    ("io/transfers.rs", &[]),
+    ("io/transfers.rs", &["config", "engine"]),
     (
         "io/agents.rs",
-        &["config", "engine", "io::backend", "io::leg"],
+        &["config", "engine", "io::backend", "io::errands", "io::leg"],
     ),
+    ("io/web", &["io::web"]),
+    (
+        "io/clips",
+        &[
+            "config",
+            "io::backend::auth",
+            "io::clips",
+            "io::metrics",
+            "io::web",
+        ],
+    ),
+    ("io/tools.rs", &["engine", "io::web"]),
+    ("io/errands.rs", &["engine", "io::clips", "io::tools"]),
     (
         "io/driver.rs",
         &[
             "engine",
             "io::backend",
+            "io::errands",
             "io::journal",
             "io::leg",
             "io::metrics",

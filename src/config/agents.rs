@@ -8,10 +8,12 @@ use http::Uri;
 use super::Agent;
 use super::AgentKind;
 use super::AgentName;
+use super::Clips;
 use super::Greeting;
 use super::Route;
 use super::address::handoff;
 use super::address::host;
+use super::clips::tools;
 use super::load::base_url;
 use super::load_sip::headers;
 use super::problem::Report;
@@ -33,7 +35,11 @@ const KINDS_NOT_YET: [&str; 3] = [
 ];
 
 /// The agents; without any, the local one.
-pub(super) fn agents(node: Option<Node>, report: &mut Report) -> BTreeMap<String, Agent> {
+pub(super) fn agents(
+    node: Option<Node>,
+    clips: &Clips,
+    report: &mut Report,
+) -> BTreeMap<String, Agent> {
     let fields = match node {
         None => Fields::new(),
         Some(Node {
@@ -56,12 +62,12 @@ pub(super) fn agents(node: Option<Node>, report: &mut Report) -> BTreeMap<String
         .into_iter()
         .map(|(name, node)| {
             let section = Section::new(format!("agents.{name}"), Some(node), report);
-            (name, agent(section))
+            (name, agent(section, clips))
         })
         .collect()
 }
 
-fn agent(mut section: Section<'_>) -> Agent {
+fn agent(mut section: Section<'_>, clips: &Clips) -> Agent {
     let default = Agent::local();
     let kind_given = section.origin("kind") != Origin::Nowhere;
     let kind = section.parsed("kind", agent_kind);
@@ -121,7 +127,9 @@ fn agent(mut section: Section<'_>) -> Agent {
         endpoint,
         credentials,
         model: section.text("model"),
+        channel: section.text("channel"),
         script: section.parsed("script", existing_file),
+        tools: tools(section.table("tools"), clips.allow_private),
     };
     section.finish();
     agent
@@ -145,7 +153,7 @@ fn agent_kind(text: &str) -> Result<AgentKind, String> {
 }
 
 /// The letters, digits and dashes of a BCP 47 tag; whether the agent speaks it is the service's to say.
-fn language(text: &str) -> Result<String, String> {
+pub(super) fn language(text: &str) -> Result<String, String> {
     let mut subtags = text.split('-');
     let primary = subtags.next().unwrap_or_default();
     let is_tag = (2..=3).contains(&primary.len())

@@ -11,20 +11,21 @@ use tracing_subscriber::EnvFilter;
 
 use super::Admin;
 use super::Audio;
-use super::BargeIn;
 use super::Config;
 use super::Drain;
 use super::Http;
 use super::Limits;
 use super::Log;
 use super::Secret;
-use super::Turn;
 use super::Twilio;
 use super::Uplink;
 use super::agents::agents;
 use super::agents::routes;
+use super::clips::clips;
 use super::load_sip::rtp;
 use super::load_sip::sip;
+use super::load_turn::fallback;
+use super::load_turn::turn;
 use super::load_webrtc::webrtc;
 use super::problem::Problems;
 use super::problem::Report;
@@ -40,9 +41,6 @@ use super::tree::Origin;
 pub const DEFAULT_PATH: &str = "config/tandem.toml";
 /// The largest file that is read: far more than a thousand routes, far less than a mistaken path to something huge.
 const MAX_FILE_BYTES: u64 = 1024 * 1024;
-/// Sections of the documented configuration that this version does not act on. To accept them in silence would make
-/// people believe in them.
-const NOT_YET: [&str; 1] = ["fallback"];
 
 pub(super) const DAY: Duration = Duration::from_secs(24 * 3_600);
 
@@ -136,11 +134,6 @@ fn config(
     environment: &BTreeMap<String, String>,
     report: &mut Report,
 ) -> Config {
-    for name in NOT_YET {
-        if let Some(node) = fields.remove(name) {
-            report.tell(&innermost(&node), name, "not supported yet by this version");
-        }
-    }
     let http = http(Section::new("http".into(), fields.remove("http"), report));
     let admin_node = fields.remove("admin");
     let admin = admin(Section::new("admin".into(), admin_node, report), &http);
@@ -160,11 +153,14 @@ fn config(
     let webrtc = webrtc(webrtc_section, environment, &http, &sip);
     let audio = audio(Section::new("audio".into(), fields.remove("audio"), report));
     let turn = turn(Section::new("turn".into(), fields.remove("turn"), report));
+    let fallback_node = fields.remove("fallback");
+    let fallback = fallback(Section::new("fallback".into(), fallback_node, report));
+    let clips = clips(Section::new("clips".into(), fields.remove("clips"), report));
     let log = log(Section::new("log".into(), fields.remove("log"), report));
-    let agents = agents(fields.remove("agents"), report);
+    let agents = agents(fields.remove("agents"), &clips, report);
     let routes = routes(fields.remove("routes"), &agents, report);
     for (name, node) in fields {
-        let reason = "unknown section; known: http, admin, limits, drain, sip, rtp, twilio, webrtc, audio, turn, log, routes, agents";
+        let reason = "unknown section; known: http, admin, limits, drain, sip, rtp, twilio, webrtc, audio, turn, clips, fallback, log, routes, agents";
         report.tell(&innermost(&node), &name, reason);
     }
     Config {
@@ -178,6 +174,8 @@ fn config(
         webrtc,
         audio,
         turn,
+        fallback,
+        clips,
         log,
         routes,
         agents,
@@ -302,39 +300,6 @@ fn audio(mut section: Section<'_>) -> Audio {
     };
     section.finish();
     audio
-}
-
-fn turn(mut section: Section<'_>) -> Turn {
-    let default = Turn::default();
-    let tenth = Duration::from_millis(100);
-    let minute = Duration::from_secs(60);
-    let turn = Turn {
-        barge_in: section
-            .word("barge_in", &BargeIn::WORDS)
-            .unwrap_or(default.barge_in),
-        no_input_timeout: section
-            .duration("no_input_timeout", tenth..=minute)
-            .unwrap_or(default.no_input_timeout),
-        no_input_limit: section
-            .number("no_input_limit", 1..=100)
-            .unwrap_or(default.no_input_limit),
-        // The service itself ends a stream after about a minute.
-        stream_ceiling: section
-            .duration("stream_ceiling", Duration::from_secs(1)..=minute)
-            .unwrap_or(default.stream_ceiling),
-        interdigit_timeout: section
-            .duration("interdigit_timeout", tenth..=minute)
-            .unwrap_or(default.interdigit_timeout),
-        // The service takes 256 characters of input at most.
-        max_digits: section
-            .number("max_digits", 1..=256)
-            .unwrap_or(default.max_digits),
-        transfer_failed_event: section
-            .text("transfer_failed_event")
-            .unwrap_or(default.transfer_failed_event),
-    };
-    section.finish();
-    turn
 }
 
 fn log(mut section: Section<'_>) -> Log {

@@ -9,14 +9,17 @@
 
 mod address;
 mod agents;
+mod clips;
 pub mod load;
 mod load_sip;
+mod load_turn;
 mod load_webrtc;
 mod print;
 pub mod problem;
 mod section;
 mod sip;
 mod tree;
+mod turn;
 mod webrtc;
 
 use std::collections::BTreeMap;
@@ -24,6 +27,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use self::clips::Clips;
 pub use self::sip::DigestAlgorithm;
 pub use self::sip::Rtp;
 pub use self::sip::SecretSource;
@@ -34,6 +38,10 @@ pub use self::sip::SipRegister;
 pub use self::sip::SipTransport;
 pub use self::sip::SipUser;
 pub use self::sip::SrtpPolicy;
+pub use self::turn::BargeIn;
+pub use self::turn::Fallback;
+pub use self::turn::Turn;
+pub use self::turn::WavFile;
 pub use self::webrtc::AdvertisedAddress;
 pub use self::webrtc::Webrtc;
 pub use self::webrtc::WhipToken;
@@ -62,6 +70,10 @@ pub struct Config {
     pub audio: Audio,
     /// `[turn]`.
     pub turn: Turn,
+    /// `[fallback]`.
+    pub fallback: Fallback,
+    /// `[clips]`.
+    pub clips: Clips,
     /// `[log]`.
     pub log: Log,
     /// `[[routes]]`, tried in order; the first that fits takes the call.
@@ -214,59 +226,6 @@ impl Uplink {
     ];
 }
 
-/// `[turn]`
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Turn {
-    /// What lets a caller interrupt. Default `words`.
-    pub barge_in: BargeIn,
-    /// How long a caller may be silent after a prompt, unless the agent says otherwise. Default 5 s.
-    pub no_input_timeout: Duration,
-    /// Silent turns in a row that end the call. Default 3.
-    pub no_input_limit: u32,
-    /// The longest speech stream before we half-close it. Default 55 s.
-    pub stream_ceiling: Duration,
-    /// The longest pause between two digits, unless the agent says otherwise. Default 3 s.
-    pub interdigit_timeout: Duration,
-    /// The most digits of one input, unless the agent says otherwise. Default 20.
-    pub max_digits: u32,
-    /// The event by which an agent learns that a transfer was refused. Default `TRANSFER_FAILED`.
-    pub transfer_failed_event: String,
-}
-
-impl Default for Turn {
-    fn default() -> Self {
-        Self {
-            barge_in: BargeIn::Words,
-            no_input_timeout: Duration::from_secs(5),
-            no_input_limit: 3,
-            stream_ceiling: Duration::from_secs(55),
-            interdigit_timeout: Duration::from_secs(3),
-            max_digits: 20,
-            transfer_failed_event: "TRANSFER_FAILED".to_owned(),
-        }
-    }
-}
-
-/// `turn.barge_in`
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BargeIn {
-    /// Recognised words cut the prompt.
-    Words,
-    /// Voice that lasts cuts the prompt.
-    Voice,
-    /// Nothing cuts the prompt.
-    Off,
-}
-
-impl BargeIn {
-    /// The words of the configuration.
-    pub const WORDS: [(&'static str, Self); 3] = [
-        ("words", Self::Words),
-        ("voice", Self::Voice),
-        ("off", Self::Off),
-    ];
-}
-
 /// `[log]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Log {
@@ -329,8 +288,12 @@ pub struct Agent {
     pub credentials: Option<PathBuf>,
     /// The recogniser's model, for example `telephony`. Default: the agent's own.
     pub model: Option<String>,
+    /// The channel whose response messages are wanted, as the agent's author named it. Default: those for every channel.
+    pub channel: Option<String>,
     /// `local` only: a script file, seen from the working directory. Default: the embedded one.
     pub script: Option<PathBuf>,
+    /// The tools that its calls can run: URLs by the tools' resource names. Default none.
+    pub tools: BTreeMap<String, String>,
 }
 
 impl Agent {
@@ -345,7 +308,9 @@ impl Agent {
             endpoint: None,
             credentials: None,
             model: None,
+            channel: None,
             script: None,
+            tools: BTreeMap::new(),
         }
     }
 }

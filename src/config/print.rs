@@ -1,5 +1,6 @@
 //! Writing a configuration as TOML, without its secrets: what `tandem check` prints. It can be loaded again.
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::fmt::Formatter;
 use std::path::PathBuf;
@@ -10,6 +11,7 @@ use super::AgentKind;
 use super::BargeIn;
 use super::Config;
 use super::DigestAlgorithm;
+use super::Fallback;
 use super::Greeting;
 use super::Route;
 use super::Rtp;
@@ -17,9 +19,12 @@ use super::Secret;
 use super::SecretSource;
 use super::Sip;
 use super::SrtpPolicy;
+use super::Turn;
 use super::Twilio;
 use super::Uplink;
+use super::WavFile;
 use super::Webrtc;
+use super::clips;
 use crate::io::leg::IngressKind;
 
 impl Display for Config {
@@ -49,16 +54,10 @@ impl Display for Config {
         writeln!(f, "uplink = {uplink}")?;
         writeln!(f, "chunk = {}", time(self.audio.chunk))?;
 
-        let turn = &self.turn;
-        writeln!(f, "\n[turn]")?;
-        writeln!(f, "barge_in = {}", word(&BargeIn::WORDS, turn.barge_in))?;
-        writeln!(f, "no_input_timeout = {}", time(turn.no_input_timeout))?;
-        writeln!(f, "no_input_limit = {}", turn.no_input_limit)?;
-        writeln!(f, "stream_ceiling = {}", time(turn.stream_ceiling))?;
-        writeln!(f, "interdigit_timeout = {}", time(turn.interdigit_timeout))?;
-        writeln!(f, "max_digits = {}", turn.max_digits)?;
-        let event = quoted(&turn.transfer_failed_event);
-        writeln!(f, "transfer_failed_event = {event}")?;
+        turn(f, &self.turn)?;
+        fallback(f, &self.fallback)?;
+
+        clips::print(f, &self.clips)?;
 
         writeln!(f, "\n[log]")?;
         writeln!(f, "filter = {}", quoted(&self.log.filter))?;
@@ -198,6 +197,50 @@ fn webrtc(f: &mut Formatter<'_>, webrtc: &Webrtc) -> std::fmt::Result {
     writeln!(f, "phone_page = {}", webrtc.phone_page)
 }
 
+fn turn(f: &mut Formatter<'_>, turn: &Turn) -> std::fmt::Result {
+    writeln!(f, "\n[turn]")?;
+    writeln!(f, "barge_in = {}", word(&BargeIn::WORDS, turn.barge_in))?;
+    writeln!(f, "duck_db = {}", turn.duck_db)?;
+    writeln!(f, "barge_in_voice = {}", time(turn.barge_in_voice))?;
+    writeln!(f, "barge_in_restore = {}", time(turn.barge_in_restore))?;
+    writeln!(f, "interrupt_partials = {}", turn.interrupt_partials)?;
+    if !turn.back_channels.is_empty() {
+        let lists = turn.back_channels.iter();
+        let lists: Vec<String> = lists
+            .map(|(language, phrases)| format!("{} = {}", quoted(language), quoted_list(phrases)))
+            .collect();
+        writeln!(f, "back_channels = {{ {} }}", lists.join(", "))?;
+    }
+    writeln!(f, "no_input_timeout = {}", time(turn.no_input_timeout))?;
+    writeln!(f, "no_input_limit = {}", turn.no_input_limit)?;
+    let event = turn.no_input_event.as_deref().unwrap_or_default();
+    writeln!(f, "no_input_event = {}", quoted(&event))?;
+    writeln!(f, "no_input_transfer = {}", turn.no_input_transfer)?;
+    writeln!(f, "hold_after = {}", time(turn.hold_after))?;
+    optional(f, "hold_prompt", path_of(turn.hold_prompt.as_ref()))?;
+    writeln!(f, "endpoint_timeout = {}", time(turn.endpoint_timeout))?;
+    writeln!(f, "stream_ceiling = {}", time(turn.stream_ceiling))?;
+    writeln!(f, "interdigit_timeout = {}", time(turn.interdigit_timeout))?;
+    writeln!(f, "max_digits = {}", turn.max_digits)?;
+    let event = quoted(&turn.transfer_failed_event);
+    writeln!(f, "transfer_failed_event = {event}")?;
+    writeln!(f, "report_heard = {}", turn.report_heard)
+}
+
+fn fallback(f: &mut Formatter<'_>, fallback: &Fallback) -> std::fmt::Result {
+    writeln!(f, "\n[fallback]")?;
+    optional(f, "prompt", path_of(fallback.prompt.as_ref()))?;
+    optional(f, "apology", path_of(fallback.apology.as_ref()))?;
+    optional(f, "transfer", fallback.transfer.as_ref())?;
+    writeln!(f, "give_up_after = {}", time(fallback.give_up_after))?;
+    writeln!(f, "breaker_failures = {}", fallback.breaker_failures)?;
+    writeln!(f, "breaker_open = {}", time(fallback.breaker_open))
+}
+
+fn path_of(file: Option<&WavFile>) -> Option<impl Display> {
+    file.map(|file| file.path.display())
+}
+
 fn route(f: &mut Formatter<'_>, route: &Route) -> std::fmt::Result {
     writeln!(f, "\n[[routes]]")?;
     writeln!(f, "name = {}", quoted(&route.name))?;
@@ -205,13 +248,7 @@ fn route(f: &mut Formatter<'_>, route: &Route) -> std::fmt::Result {
     optional(f, "to", route.to.as_ref())?;
     optional(f, "from", route.from.as_ref())?;
     optional(f, "domain", route.domain.as_ref())?;
-    if !route.headers.is_empty() {
-        let headers = route.headers.iter();
-        let headers: Vec<String> = headers
-            .map(|(name, value)| format!("{} = {}", quoted(name), quoted(value)))
-            .collect();
-        writeln!(f, "headers = {{ {} }}", headers.join(", "))?;
-    }
+    table(f, "headers", &route.headers)?;
     optional(f, "handoff", route.handoff.as_ref())?;
     writeln!(f, "agent = {}", quoted(&route.agent))
 }
@@ -235,11 +272,25 @@ fn agent(f: &mut Formatter<'_>, name: &str, agent: &Agent) -> std::fmt::Result {
         agent.credentials.as_ref().map(|path| path.display()),
     )?;
     optional(f, "model", agent.model.as_ref())?;
+    optional(f, "channel", agent.channel.as_ref())?;
     optional(
         f,
         "script",
         agent.script.as_ref().map(|path| path.display()),
-    )
+    )?;
+    table(f, "tools", &agent.tools)
+}
+
+/// A table of strings within another; nothing if it is empty.
+fn table(f: &mut Formatter<'_>, key: &str, table: &BTreeMap<String, String>) -> std::fmt::Result {
+    if table.is_empty() {
+        return Ok(());
+    }
+    let entries: Vec<String> = table
+        .iter()
+        .map(|(name, value)| format!("{} = {}", quoted(name), quoted(value)))
+        .collect();
+    writeln!(f, "{key} = {{ {} }}", entries.join(", "))
 }
 
 fn optional(f: &mut Formatter<'_>, key: &str, value: Option<impl Display>) -> std::fmt::Result {
@@ -250,7 +301,7 @@ fn optional(f: &mut Formatter<'_>, key: &str, value: Option<impl Display>) -> st
 }
 
 /// A TOML string.
-fn quoted(text: &impl Display) -> String {
+pub(super) fn quoted(text: &impl Display) -> String {
     toml::Value::String(text.to_string()).to_string()
 }
 
@@ -259,7 +310,7 @@ fn quoted_list(texts: &[impl Display]) -> String {
     format!("[{}]", texts.join(", "))
 }
 
-fn time(duration: Duration) -> String {
+pub(super) fn time(duration: Duration) -> String {
     quoted(&humantime::format_duration(duration))
 }
 

@@ -303,7 +303,7 @@ pub(super) fn text_of(node: &Node) -> Result<&str, String> {
 }
 
 /// The items of a list; in a variable, with commas between them or as a file has it.
-fn items_of(node: &Node) -> Result<Vec<Node>, String> {
+pub(super) fn items_of(node: &Node) -> Result<Vec<Node>, String> {
     match &node.content {
         Content::List(items) => Ok(items.clone()),
         Content::Value(toml::Value::String(text)) if from_environment(node) => {
@@ -341,7 +341,7 @@ pub(super) fn innermost(node: &Node) -> Origin {
     }
 }
 
-fn from_environment(node: &Node) -> bool {
+pub(super) fn from_environment(node: &Node) -> bool {
     matches!(node.origin, Origin::Environment(_))
 }
 

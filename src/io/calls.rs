@@ -28,9 +28,13 @@ use uuid::Uuid;
 use crate::config::Limits;
 use crate::config::Route;
 use crate::engine::call::end::EndReason;
+use crate::engine::call::event::Transfer;
+use crate::engine::call::event::TurnInput;
+use crate::engine::call::notice::Notice;
 use crate::io::agents::ConfiguredAgent;
 use crate::io::backend::SessionStart;
 use crate::io::driver;
+use crate::io::driver::Order;
 use crate::io::driver::Outcome;
 use crate::io::ingress::Admission;
 use crate::io::ingress::AfterCall;
@@ -45,7 +49,13 @@ use crate::io::metrics::Alive;
 use crate::io::metrics::Object;
 use crate::io::metrics::Refused;
 use crate::io::telemetry::PhoneNumber;
+use crate::io::transfers;
+use crate::io::transfers::Origin;
+use crate::io::transfers::Return;
 use crate::io::transfers::Transfers;
+
+/// Orders that may wait for a call. It takes them at once, so these are clicks of one moment.
+const ORDERS: usize = 4;
 
 /// The registry of calls. Clones share it.
 #[derive(Clone)]
@@ -73,7 +83,7 @@ struct Table {
 struct Entry {
     summary: Summary,
     began: Instant,
-    stop: mpsc::Sender<EndReason>,
+    orders: mpsc::Sender<Order>,
     journal: Journal,
 }
 
@@ -100,10 +110,28 @@ pub struct Summary {
     pub seconds: u64,
 }
 
+/// Why an operator's transfer is not begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TransferRefused {
+    /// There is no such call in progress.
+    #[error("there is no such call in progress")]
+    NoSuchCall,
+    /// The target is neither a number nor a `sip:` address.
+    #[error(
+        "`to` must be a telephone number such as +15550100 or an address such as sip:people@pbx.example.com"
+    )]
+    BadTarget,
+    /// The call has yet to take the orders before this one.
+    #[error("the call is busy with other orders")]
+    Busy,
+}
+
 /// The place of one call. Dropping it unused gives it back.
 struct Place {
     calls: Calls,
     route: Route,
+    /// What the caller comes back to, if nobody took them elsewhere.
+    back: Option<Return>,
     began: Instant,
 }
 
@@ -147,19 +175,31 @@ impl Calls {
         if self.is_draining() {
             return Err(Refused::Draining);
         }
-        let route = choose(&self.0.routes, info).ok_or(Refused::NoRoute)?;
-        // Asked first: a refused call takes nothing from the budget of those that follow.
         let mut table = self.table();
+        let now = Instant::now();
+        // Who comes back goes to the agent that they left, whatever the ingress now says of them.
+        let back = match info.ingress {
+            IngressKind::Twilio => table.transfers.route_back(&info.external_id, now),
+            IngressKind::Sip | IngressKind::Whip => None,
+        };
+        let chosen = || choose(&self.0.routes, info).cloned();
+        let route = back.or_else(chosen).ok_or(Refused::NoRoute)?;
+        // Asked first: a refused call takes nothing from the budget of those that follow.
         if table.admitted >= self.0.limits.calls {
             return Err(Refused::Full);
         }
         self.0.limiter.check().map_err(|_| Refused::TooFast)?;
         table.admitted += 1;
         metrics::headroom(self.0.limits.calls - table.admitted);
+        let back = match info.ingress {
+            IngressKind::Twilio => table.transfers.come_back(&info.external_id, now),
+            IngressKind::Sip | IngressKind::Whip => None,
+        };
         Ok(Place {
             calls: self.clone(),
-            route: route.clone(),
-            began: Instant::now(),
+            route,
+            back,
+            began: now,
         })
     }
 
@@ -175,20 +215,30 @@ impl Calls {
             return journal;
         };
         let info = leg.info.clone();
+        // A caller who comes back goes on where they were, and the agent knows what was said before.
+        let session_id = place.back.as_ref().map_or(id, |back| back.origin.session);
         let session = agent.backend.session(SessionStart {
-            id: id.to_string(),
+            id: session_id.to_string(),
             caller: info.from.clone(),
             dialled: info.to.clone(),
             ingress: info.ingress.label(),
             parameters: info.parameters.clone(),
             output: agent.downlink(info.traits.rate),
         });
-        let settings = agent.call_settings(
+        let errands = agent.services.for_call(id.to_string());
+        let mut settings = agent.call_settings(
             &info,
             self.0.limits.call_duration,
             place.route.handoff.clone(),
         );
-        let (stop, stopped) = mpsc::channel(1);
+        if let Some(Return { reason, .. }) = &place.back {
+            let event = settings.transfer_failed_event.clone();
+            settings.greeting = Some(TurnInput::Event(event));
+            journal.write(Notice::TransferFailed {
+                reason: reason.clone(),
+            });
+        }
+        let (orders, ordered) = mpsc::channel(ORDERS);
         let summary = Summary {
             id,
             ingress: info.ingress,
@@ -208,7 +258,7 @@ impl Calls {
             Entry {
                 summary,
                 began,
-                stop,
+                orders,
                 journal: journal.clone(),
             },
         );
@@ -223,25 +273,31 @@ impl Calls {
                 from = %PhoneNumber(&info.from), to = %PhoneNumber(&info.to),
                 route = place.route.name, agent = place.route.agent, "a call begins"
             );
-            let call = driver::drive(leg, settings, session, journal.clone(), stopped);
-            let Outcome {
-                reason,
-                transfer_to,
-            } = AssertUnwindSafe(call)
+            let call = driver::drive(leg, settings, session, errands, journal.clone(), ordered);
+            let Outcome { reason, transfer } = AssertUnwindSafe(call)
                 .catch_unwind()
                 .await
                 .unwrap_or_else(|_| {
                     tracing::error!("the call's task panicked");
                     Outcome {
                         reason: EndReason::InternalError,
-                        transfer_to: None,
+                        transfer: None,
                     }
                 });
-            // A leg that transfers by itself needs nobody to ask afterwards.
-            if let Some(number) = transfer_to.filter(|_| !info.traits.transfers)
-                && !calls.table().transfers.add(info.external_id, number)
-            {
-                tracing::warn!("the agent asks for a transfer to what is no telephone number");
+            // SIP has transferred by itself, and a browser cannot be sent anywhere: nobody asks afterwards.
+            let transfer = match info.ingress {
+                IngressKind::Twilio => transfer,
+                IngressKind::Sip | IngressKind::Whip => None,
+            };
+            if let Some(transfer) = transfer {
+                let origin = Origin {
+                    session: session_id,
+                    route: place.route.clone(),
+                };
+                let transfers = &mut calls.table().transfers;
+                if !transfers.add(info.external_id, transfer, origin, Instant::now()) {
+                    tracing::warn!("the agent asks for a transfer to what is no telephone number");
+                }
             }
             journal.end(reason);
             let lasted = began.elapsed();
@@ -285,13 +341,32 @@ impl Calls {
 
     /// Ends a call; `false` if there is none.
     pub fn stop(&self, id: Uuid, reason: EndReason) -> bool {
-        let stop = self
-            .table()
-            .connected
-            .get(&id)
-            .map(|entry| entry.stop.clone());
-        // A full channel means that somebody else has just said the same.
-        stop.map(|stop| stop.try_send(reason)).is_some()
+        let table = self.table();
+        // A full channel means that somebody else has just said the same: transfers leave a place free.
+        let entry = table.connected.get(&id);
+        entry
+            .map(|entry| entry.orders.try_send(Order::Stop(reason)))
+            .is_some()
+    }
+
+    /// Has a caller transferred. Whether it comes about can be read in the call's journal.
+    ///
+    /// # Errors
+    /// If it is not even begun.
+    pub fn transfer(&self, id: Uuid, transfer: Transfer) -> Result<(), TransferRefused> {
+        let table = self.table();
+        let entry = table.connected.get(&id);
+        let orders = &entry.ok_or(TransferRefused::NoSuchCall)?.orders;
+        if !transfers::can_be_dialled(&transfer.to) {
+            return Err(TransferRefused::BadTarget);
+        }
+        // The last place is for the order to stop. Orders are given under the table's lock alone, so it stays free.
+        if orders.capacity() < 2 {
+            return Err(TransferRefused::Busy);
+        }
+        let ordered = orders.try_send(Order::Transfer(transfer));
+        // The call has just come to its end by itself.
+        ordered.map_err(|_| TransferRefused::NoSuchCall)
     }
 
     /// Lets no new call in from now on.
@@ -349,8 +424,26 @@ impl Exchange for Calls {
     }
 
     fn after_call(&self, _: IngressKind, external_id: &str) -> AfterCall {
-        let number = self.table().transfers.take(external_id);
-        number.map_or(AfterCall::HangUp, AfterCall::Dial)
+        let transfer = self.table().transfers.take(external_id, Instant::now());
+        transfer.map_or(AfterCall::HangUp, AfterCall::Dial)
+    }
+
+    fn after_dial(
+        &self,
+        _: IngressKind,
+        external_id: &str,
+        outcome: Result<(), &str>,
+    ) -> AfterCall {
+        let mut table = self.table();
+        match outcome {
+            Ok(()) => table.transfers.forget(external_id),
+            Err(reason) => {
+                if table.transfers.fail(external_id, reason, Instant::now()) {
+                    return AfterCall::Return;
+                }
+            }
+        }
+        AfterCall::HangUp
     }
 
     fn admit(&self, info: &LegInfo) -> Result<Box<dyn Admission>, Refusal> {

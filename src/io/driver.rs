@@ -17,12 +17,14 @@ use crate::engine::call::event::BackendEvent;
 use crate::engine::call::event::Event;
 use crate::engine::call::event::LegEnd;
 use crate::engine::call::event::StreamId;
+use crate::engine::call::event::Transfer;
 use crate::engine::call::notice::Direction;
 use crate::engine::call::notice::Notice;
 use crate::engine::call::settings::CallSettings;
 use crate::engine::media::frame::FRAME_DURATION;
 use crate::io::backend::Session;
 use crate::io::backend::TurnStream;
+use crate::io::errands::Errands;
 use crate::io::journal::Journal;
 use crate::io::leg::CONTROL_RESERVE;
 use crate::io::leg::Leg;
@@ -44,26 +46,46 @@ struct Driver {
     session: Box<dyn Session>,
     streams: Vec<(StreamId, TurnStream)>,
     events: mpsc::Sender<(StreamId, BackendEvent)>,
+    errands: Errands,
     journal: Journal,
-    transfer_to: Option<String>,
+    transfer: Option<Transfer>,
+}
+
+/// What an operator, or a drain, orders a call to do.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Order {
+    /// End, for this reason.
+    Stop(EndReason),
+    /// Bring the caller elsewhere.
+    Transfer(Transfer),
+}
+
+impl From<Order> for Event {
+    fn from(order: Order) -> Self {
+        match order {
+            Order::Stop(reason) => Self::Stop(reason),
+            Order::Transfer(transfer) => Self::Transfer(transfer),
+        }
+    }
 }
 
 /// How a call went.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq)]
 pub struct Outcome {
     /// Why it ended.
     pub reason: EndReason,
-    /// The number to which the agent wants the caller transferred.
-    pub transfer_to: Option<String>,
+    /// Where the caller is to be transferred.
+    pub transfer: Option<Transfer>,
 }
 
-/// Runs a call to its end. `stop` ends it from outside.
+/// Runs a call to its end. `orders` come from outside.
 pub async fn drive(
     leg: Leg,
     settings: CallSettings,
     session: Box<dyn Session>,
+    errands: Errands,
     journal: Journal,
-    mut stop: mpsc::Receiver<EndReason>,
+    mut orders: mpsc::Receiver<Order>,
 ) -> Outcome {
     let (events, mut backend) = mpsc::channel(BACKEND_EVENTS);
     let call = Call::new(settings, now());
@@ -73,19 +95,15 @@ pub async fn drive(
         session,
         streams: Vec::new(),
         events,
+        errands,
         journal,
-        transfer_to: None,
+        transfer: None,
     };
     let mut timer = pin!(sleep_until(tokio::time::Instant::now()));
     loop {
         if let Some(reason) = driver.act() {
-            let transfer_to = driver
-                .transfer_to
-                .filter(|_| reason == EndReason::Transferred);
-            return Outcome {
-                reason,
-                transfer_to,
-            };
+            let transfer = driver.transfer.filter(|_| reason == EndReason::Transferred);
+            return Outcome { reason, transfer };
         }
         let deadline = driver.call.deadline().unwrap_or_else(|| now() + IDLE);
         // A timer that rings early does no harm, and to leave it alone is cheaper than to move it with every frame.
@@ -94,13 +112,15 @@ pub async fn drive(
         }
         tokio::select! {
             biased;
-            // 1. Orders from outside are rare and final.
-            Some(reason) = stop.recv() => driver.call.handle(Event::Stop(reason), now()),
+            // 1. Orders from outside are rare, and mostly final.
+            Some(order) = orders.recv() => driver.call.handle(order.into(), now()),
             // 2. The clock: a frame that is due must not wait behind what arrives.
             () = timer.as_mut() => {}
             // 3. The backend: words cut prompts, and answers are waited for.
             Some((stream, event)) = backend.recv() => driver.on_backend(stream, event),
-            // 4. The caller's audio, which is buffered twice over.
+            // 4. Clips and what came of tools: rare, and waited for in silence.
+            Some(event) = driver.errands.next() => driver.call.handle(event, now()),
+            // 5. The caller's audio, which is buffered twice over.
             item = driver.leg.input.recv() => driver.on_leg(item),
         }
         // Audio that is here must be heard before the clock finds it missing.
@@ -181,10 +201,18 @@ impl Driver {
                 Action::Transfer(transfer) => {
                     send(&mut self.leg, LegOutput::Transfer(Box::new(transfer)));
                 }
-                Action::Fetch(..) | Action::RunTool(_) => {}
+                Action::Fetch(clip, uri) => self.errands.fetch(clip, &uri),
+                Action::RunTool(call) => self.errands.run_tool(call),
                 Action::Tell(notice) => {
-                    if let Notice::Transfer { to: Some(to), .. } = &notice {
-                        self.transfer_to = Some(to.clone());
+                    if let Notice::Transfer {
+                        to: Some(to),
+                        metadata,
+                    } = &notice
+                    {
+                        self.transfer = Some(Transfer {
+                            to: to.clone(),
+                            metadata: metadata.clone(),
+                        });
                     }
                     self.journal.write(notice);
                 }

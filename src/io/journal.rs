@@ -1,9 +1,13 @@
 //! What happened in a call, as its watchers read it: one JSON object a line, kept for those who come late and sent live
 //! to those who listen: operators (`GET /v1/calls/{id}/events`) and callers with a screen (WHIP's data channel).
+//!
+//! An agent may say that what is said is not to be kept ([`Notice::Transcripts`]). From then on lines are kept and shown to
+//! operators without words, digits and payloads; only the caller's own screen still gets them, as they come.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::time::Instant;
 
@@ -25,6 +29,9 @@ pub struct Entry {
     at_ms: u64,
     #[serde(flatten)]
     what: What,
+    /// Whether its words are for the caller alone.
+    #[serde(skip)]
+    is_private: bool,
 }
 
 /// A line as its readers share it.
@@ -38,15 +45,33 @@ pub struct Journal {
 }
 
 struct Shared {
-    kept: Mutex<VecDeque<Line>>,
+    kept: Mutex<Kept>,
     live: broadcast::Sender<Line>,
+}
+
+struct Kept {
+    lines: VecDeque<Line>,
+    /// Whether words may be among them.
+    with_words: bool,
 }
 
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 enum What {
     Notice(Notice),
+    Wordless(Wordless),
     Milestone(Milestone),
+}
+
+/// A notice whose words are withheld: it looks the same, but is empty where they were.
+#[derive(Debug, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum Wordless {
+    Interim { text: &'static str },
+    Final { text: &'static str },
+    AgentText { text: &'static str, partial: bool },
+    Dtmf { digit: &'static str },
+    Payload { payload: () },
 }
 
 /// What the journal itself adds to the engine's notices.
@@ -57,16 +82,19 @@ enum Milestone {
 }
 
 impl Entry {
-    /// Everything, as operators read it.
+    /// Everything, as operators read it; but no words that are not to be kept.
     pub fn for_operator(&self) -> String {
-        json(self)
+        match self.without_words() {
+            Some(wordless) if self.is_private => json(&wordless),
+            Some(_) | None => json(self),
+        }
     }
 
     /// What callers may read of it: their own words and the agent's, what the agent sends to the application, and how
     /// things went; but not what a server said to us, nor what is meant for whoever takes the call over.
     pub fn for_caller(&self) -> Option<String> {
         let what = match &self.what {
-            What::Milestone(_) => return Some(json(self)),
+            What::Milestone(_) | What::Wordless(_) => return Some(json(self)),
             What::Notice(notice) => match notice {
                 Notice::Unsupported { .. }
                 | Notice::CommandRefused { .. }
@@ -105,7 +133,47 @@ impl Entry {
         Some(json(&Self {
             at_ms: self.at_ms,
             what: What::Notice(what),
+            is_private: self.is_private,
         }))
+    }
+
+    /// The same line without what was said, typed or sent to the application; `None` if nothing of that is in it.
+    fn without_words(&self) -> Option<Self> {
+        let What::Notice(notice) = &self.what else {
+            return None;
+        };
+        let wordless = match notice {
+            Notice::Interim { .. } => Wordless::Interim { text: "" },
+            Notice::Final { .. } => Wordless::Final { text: "" },
+            Notice::AgentText { partial, .. } => Wordless::AgentText {
+                text: "",
+                partial: *partial,
+            },
+            Notice::Dtmf { .. } => Wordless::Dtmf { digit: "" },
+            Notice::Payload { .. } => Wordless::Payload { payload: () },
+            Notice::TurnStarted { .. }
+            | Notice::Playback { .. }
+            | Notice::BargeIn { .. }
+            | Notice::Ducked
+            | Notice::Restored
+            | Notice::Hold
+            | Notice::Fallback
+            | Notice::TurnLatency { .. }
+            | Notice::Transfer { .. }
+            | Notice::TransferFailed { .. }
+            | Notice::ConversationSuccess { .. }
+            | Notice::Unsupported { .. }
+            | Notice::CommandRefused { .. }
+            | Notice::ClipFailed { .. }
+            | Notice::Tool { .. }
+            | Notice::Transcripts { .. }
+            | Notice::BackendFault { .. } => return None,
+        };
+        Some(Self {
+            at_ms: self.at_ms,
+            what: What::Wordless(wordless),
+            is_private: true,
+        })
     }
 
     /// Whether nothing follows.
@@ -126,7 +194,10 @@ impl Journal {
         Self {
             began: Instant::now(),
             shared: Arc::new(Shared {
-                kept: Mutex::default(),
+                kept: Mutex::new(Kept {
+                    lines: VecDeque::new(),
+                    with_words: true,
+                }),
                 live,
             }),
         }
@@ -147,28 +218,39 @@ impl Journal {
 
     /// Everything kept so far, and what is still to come. No line is missing or twice between the two.
     pub fn read(&self) -> (Vec<Line>, broadcast::Receiver<Line>) {
-        let kept = self
-            .shared
-            .kept
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        (kept.iter().cloned().collect(), self.shared.live.subscribe())
+        let kept = self.kept();
+        let lines = kept.lines.iter().cloned().collect();
+        (lines, self.shared.live.subscribe())
     }
 
     fn append(&self, what: What) {
         let at_ms = self.began.elapsed().as_millis() as u64;
-        let line = Line::new(Entry { at_ms, what });
-        let mut kept = self
-            .shared
-            .kept
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if kept.len() == KEPT {
-            kept.pop_front();
+        let mut kept = self.kept();
+        if let What::Notice(Notice::Transcripts { kept: with_words }) = &what {
+            kept.with_words = *with_words;
         }
-        kept.push_back(line.clone());
+        let line = Line::new(Entry {
+            at_ms,
+            what,
+            is_private: !kept.with_words,
+        });
+        let lasting = match line.without_words() {
+            Some(wordless) if line.is_private => Line::new(wordless),
+            Some(_) | None => line.clone(),
+        };
+        if kept.lines.len() == KEPT {
+            kept.lines.pop_front();
+        }
+        kept.lines.push_back(lasting);
         // Without a watcher there is nobody to tell.
         let _ = self.shared.live.send(line);
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.shared
+            .kept
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -265,6 +347,68 @@ mod tests {
         assert_eq!(kept.len(), KEPT);
         let first = kept[0].for_operator();
         assert!(first.contains("\"digit\":\"3\""), "{first}");
+    }
+
+    #[test]
+    fn words_that_are_not_to_be_kept_reach_nobody_but_the_caller_who_listens() {
+        let journal = Journal::new();
+        let (_, mut live) = journal.read();
+        let say = |journal: &Journal| {
+            journal.write(Notice::Interim {
+                text: "secret".to_owned(),
+            });
+            journal.write(Notice::Final {
+                text: "secret".to_owned(),
+            });
+            journal.write(Notice::AgentText {
+                text: "secret".to_owned(),
+                partial: true,
+            });
+            journal.write(Notice::Payload {
+                payload: serde_json::json!({ "word": "secret" }),
+            });
+            journal.write(Notice::Dtmf { digit: '7' });
+        };
+        journal.write(Notice::Transcripts { kept: false });
+        say(&journal);
+        journal.write(Notice::Transcripts { kept: true });
+        say(&journal);
+
+        let live: Vec<Line> = std::iter::from_fn(|| live.try_recv().ok()).collect();
+        let (kept, _) = journal.read();
+        assert_eq!((live.len(), kept.len()), (12, 12));
+        let is_told = |line: &str| line.contains("secret") || line.contains("\"digit\":\"7\"");
+        for (line, stored) in live.iter().zip(&kept).skip(1).take(5) {
+            let operator = line.for_operator();
+            assert!(!is_told(&operator), "{operator}");
+            assert_eq!(stored.for_operator(), operator);
+            assert_eq!(stored.for_caller(), Some(operator));
+            assert!(!format!("{stored:?}").contains("secret"));
+            assert!(line.for_caller().is_some_and(|line| is_told(&line)));
+        }
+        for (line, stored) in live.iter().zip(&kept).skip(7) {
+            assert!(is_told(&line.for_operator()) && is_told(&stored.for_operator()));
+            assert!(line.for_caller().is_some_and(|line| is_told(&line)));
+        }
+        let withheld: Vec<serde_json::Value> = kept[1..6]
+            .iter()
+            .map(|line| {
+                let mut line: serde_json::Value =
+                    serde_json::from_str(&line.for_operator()).expect("JSON");
+                line.as_object_mut().expect("an object").remove("at_ms");
+                line
+            })
+            .collect();
+        assert_eq!(
+            serde_json::Value::from(withheld),
+            serde_json::json!([
+                { "type": "interim", "text": "" },
+                { "type": "final", "text": "" },
+                { "type": "agent_text", "text": "", "partial": true },
+                { "type": "payload", "payload": null },
+                { "type": "dtmf", "digit": "" },
+            ])
+        );
     }
 
     #[test]

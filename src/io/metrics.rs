@@ -47,12 +47,14 @@ const SEGMENTS: &str = "tandem_segments_total";
 const STREAMS_ACTIVE: &str = "tandem_backend_streams_active";
 const STREAMS: &str = "tandem_backend_streams_total";
 const STREAM: &str = "tandem_backend_stream_seconds";
+const CIRCUIT: &str = "tandem_backend_circuit_open";
 const UNHEARD: &str = "tandem_caller_audio_unheard_seconds_total";
 const DROPPED: &str = "tandem_audio_dropped_seconds_total";
 const DIGITS: &str = "tandem_dtmf_digits_total";
 const TICK_LATENESS: &str = "tandem_tick_lateness_seconds";
 /// Interarrival jitter of a call's packets, of whichever ingress.
 pub const RTP_JITTER: &str = "tandem_rtp_jitter_seconds";
+const CLIPS: &str = "tandem_clips_total";
 const OBJECTS: &str = "tandem_objects_alive";
 const BUILD_INFO: &str = "tandem_build_info";
 
@@ -112,6 +114,34 @@ impl Refused {
             Self::TooFast => "too_fast",
             Self::Draining => "draining",
             Self::NoRoute => "no_route",
+        }
+    }
+}
+
+/// What came of a clip that a call wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ClipResult {
+    /// It was fetched.
+    Fetched,
+    /// It was there already, or another call was fetching it.
+    Cached,
+    /// It is nothing that we fetch, or lies where nobody may be sent.
+    Refused,
+    /// It was not to be had.
+    Failed,
+}
+
+impl ClipResult {
+    /// Every result, so that each is a series from the start.
+    pub const ALL: [Self; 4] = [Self::Fetched, Self::Cached, Self::Refused, Self::Failed];
+
+    /// The metric label.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Fetched => "fetched",
+            Self::Cached => "cached",
+            Self::Refused => "refused",
+            Self::Failed => "failed",
         }
     }
 }
@@ -207,9 +237,13 @@ pub fn describe<'a>(agents: impl Iterator<Item = &'a str>, call_limit: usize) {
         for code in codes.into_iter().chain(["ok"]) {
             counter!(STREAMS, "agent" => agent.to_owned(), "code" => code).increment(0);
         }
+        circuit(agent, false);
     }
     for source in DigitSource::ALL {
         counter!(DIGITS, "source" => source.label()).increment(0);
+    }
+    for result in ClipResult::ALL {
+        counter!(CLIPS, "result" => result.label()).increment(0);
     }
     for object in Object::ALL {
         gauge!(OBJECTS, "type" => object.label()).set(0.0);
@@ -224,6 +258,10 @@ fn describe_words() {
         (CALLS_ACTIVE, "Calls in progress"),
         (CALLS_HEADROOM, "Calls that would still be admitted"),
         (STREAMS_ACTIVE, "Backend streams that are open"),
+        (
+            CIRCUIT,
+            "Whether an agent's endpoint is left alone because it fails: 1 or 0",
+        ),
         (OBJECTS, "Objects that live as long as a call"),
         (BUILD_INFO, "The version that runs; always 1"),
     ];
@@ -238,6 +276,7 @@ fn describe_words() {
         (SEGMENTS, "Pieces of agent speech, by how they ended"),
         (STREAMS, "Backend streams that have ended"),
         (DIGITS, "Digits pressed by callers"),
+        (CLIPS, "Clips that agents wanted played"),
     ];
     for (name, words) in counters {
         describe_counter!(name, words);
@@ -336,6 +375,11 @@ pub fn call_ended(ingress: IngressKind, reason: EndReason, lasted: Duration) {
     histogram!(CALL_DURATION).record(lasted.as_secs_f64());
 }
 
+/// A call has its clip, or knows that it does not get it.
+pub fn clip(result: ClipResult) {
+    counter!(CLIPS, "result" => result.label()).increment(1);
+}
+
 /// How many more calls would be admitted.
 pub fn headroom(calls: usize) {
     gauge!(CALLS_HEADROOM).set(calls as f64);
@@ -352,6 +396,11 @@ pub fn stream_closed(agent: &str, fault: Option<FaultKind>, lasted: Duration) {
     gauge!(STREAMS_ACTIVE).decrement(1.0);
     counter!(STREAMS, "agent" => agent.to_owned(), "code" => code).increment(1);
     histogram!(STREAM).record(lasted.as_secs_f64());
+}
+
+/// An agent's endpoint is left alone from now on, or not any more.
+pub fn circuit(agent: &str, is_open: bool) {
+    gauge!(CIRCUIT, "agent" => agent.to_owned()).set(if is_open { 1.0 } else { 0.0 });
 }
 
 /// The page at `/metrics`, in the Prometheus text format.

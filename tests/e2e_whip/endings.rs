@@ -4,9 +4,12 @@ use std::time::Duration;
 use std::time::Instant;
 
 use reqwest::Method;
+use serde_json::Value;
+use serde_json::json;
 use tandem::engine::call::end::EndReason;
 use tandem::engine::call::event::LegEnd;
 use tandem::engine::call::notice::Notice;
+use tandem::io::leg::LegOutput;
 use tokio::time::sleep;
 
 use crate::caller::Caller;
@@ -71,6 +74,31 @@ async fn a_caller_whose_call_is_over_as_soon_as_it_has_begun_is_told_so() {
         (&"ended".into(), &"backend_failed".into())
     );
     caller.closed().await;
+}
+
+#[tokio::test]
+async fn a_transfer_is_told_and_closes_the_callers_side_for_a_browser_cannot_be_sent_elsewhere() {
+    let mut world = World::open().await;
+    let (mut caller, mut side) = Caller::call(&mut world, Manner::default()).await;
+    assert!(!side.leg.info.traits.transfers);
+    side.journal.write(Notice::Transfer {
+        to: Some("+15550100".to_owned()),
+        metadata: json!({ "note": "for the person who takes the call" }),
+    });
+    side.say(LegOutput::HangUp(EndReason::Transferred));
+    side.journal.end(EndReason::Transferred);
+    let told = caller.events.next().await.expect("an event");
+    assert_eq!(
+        (&told["type"], &told["to"], &told["metadata"]),
+        (&"transfer".into(), &"+15550100".into(), &Value::Null)
+    );
+    let last = caller.events.next().await.expect("an event");
+    assert_eq!(
+        (&last["type"], &last["reason"]),
+        (&"ended".into(), &"transferred".into())
+    );
+    caller.closed().await;
+    world.released().await;
 }
 
 #[tokio::test]

@@ -45,6 +45,8 @@ class Stream:
     """The gateway ended its side in order."""
     cancelled: bool = False
     """The gateway gave the stream up."""
+    is_silent: bool = False
+    """Nobody spoke on it, as far as the agent heard."""
 
     @property
     def first(self):
@@ -58,8 +60,8 @@ class Stream:
 class GoogleAgent:
     """The server, for one version of the package."""
 
-    def __init__(self, version, workers=8):
-        """`workers` is how many streams can be open at once."""
+    def __init__(self, version, workers=8, tls=None):
+        """`workers` is how many streams can be open at once; `tls` are a key and a certificate, without which it is plain."""
         self.types = importlib.import_module(f"google.cloud.dialogflowcx_{version}")
         self.streams = []
         self._lock = threading.Lock()
@@ -72,7 +74,10 @@ class GoogleAgent:
         self._server = grpc.server(futures.ThreadPoolExecutor(max_workers=workers), options=[("grpc.so_reuseport", 0)])
         handlers = grpc.method_handlers_generic_handler(self.service, {"StreamingDetectIntent": method})
         self._server.add_generic_rpc_handlers((handlers,))
-        self.port = self._server.add_insecure_port("127.0.0.1:0")
+        if tls:
+            self.port = self._server.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([tls]))
+        else:
+            self.port = self._server.add_insecure_port("127.0.0.1:0")
 
     def __enter__(self):
         self._server.start()

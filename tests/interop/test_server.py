@@ -6,6 +6,8 @@ import pytest
 
 import google_agent
 import sound
+import wishing_agent
+from conftest import found
 from conftest import free_port
 from conftest import run_programs
 from google_agent import FINAL
@@ -14,6 +16,12 @@ from google_agent import GREETING
 from google_agent import PARTIAL
 from google_agent import SECONDS
 from google_agent import GoogleAgent
+from refusing_agent import RefusingAgent
+from refusing_agent import TOKEN
+from refusing_agent import TokenServer
+from refusing_agent import make_certificate
+from wishing_agent import NO_SPEECH_TIMEOUT
+from wishing_agent import WishingAgent
 from wire import field_names
 from wire import unknown_fields
 
@@ -23,6 +31,10 @@ CALL_TIMEOUT = 60
 """Seconds for a call that takes about twelve."""
 REPLAY = 0.3
 """Seconds of a silent caller's audio that a stream may have from before it was opened: a syllable that is beginning."""
+INTERRUPTED_AFTER = 1.5
+"""Seconds of the call after which the caller speaks over a greeting of three."""
+GRACE = 0.7
+"""Seconds by which the gateway outwaits the agent's own clock of silence."""
 REFUSAL_TIMEOUT = 12
 """Seconds in which a gateway without credentials must give up: five for the metadata server, and the start."""
 
@@ -44,6 +56,7 @@ environment = "prod"
 language = "en-US"
 greeting = {{ event = "WELCOME" }}
 endpoint = "http://127.0.0.1:{agent}"
+{more}
 """
 
 WITHOUT_CREDENTIALS = """
@@ -63,8 +76,8 @@ language = "en-US"
 class Call:
     """A call that is over: what the caller's program said, what was recorded, what the agent saw."""
 
-    def __init__(self, agent, said, output, exit_code, recording):
-        self.agent, self.said, self.output, self.exit_code = agent, said, output, exit_code
+    def __init__(self, agent, said, output, exit_code, recording, log):
+        self.agent, self.said, self.output, self.exit_code, self.log = agent, said, output, exit_code, log
         (_, self.heard), self.rate = sound.read_wav(recording) if recording.exists() else (([], []), None)
 
     def turns(self):
@@ -100,27 +113,42 @@ def start_for_call(version):
 def call(version, start_for_call, tmp_path_factory):
     """One call, made once and looked at by several tests: the caller listens, speaks, listens, presses `42#`."""
     folder = tmp_path_factory.mktemp("call")
+    says = ["--say", folder / "said.wav", "--dtmf", "42#"]
+    return take_call(start_for_call, folder, version, GoogleAgent(version), "", says)
+
+
+@pytest.fixture(scope="module")
+def wishful(version, start_for_call, tmp_path_factory):
+    """Likewise, with an agent that asks much: the caller speaks over the greeting, then is silent until the agent ends it."""
+    folder = tmp_path_factory.mktemp("wishful")
+    says = ["--say-at", f"{INTERRUPTED_AFTER}={folder / 'said.wav'}", "--seconds", str(CALL_TIMEOUT / 2)]
+    channel = f'channel = "{wishing_agent.CHANNEL}"\nmodel = "telephony"'
+    return take_call(start_for_call, folder, f"wishful-{version}", WishingAgent(version), channel, says)
+
+
+def take_call(start, folder, name, agent, more, says):
+    """A call between this agent, whose configuration has `more`, and a caller who does what `says` says."""
     http, admin = free_port(), free_port()
+    version = name.rpartition("-")[2]
     kind = {"v3": "dialogflow-cx", "v3beta1": "dialogflow-cx-v3beta1"}[version]
     # Of the two zeros of mu-law, the positive one: the other is not the same after a WAV file.
     said = sound.speak("book a table for two").replace(b"\x7f", b"\xff")
     sound.write_wav(folder / "said.wav", said)
-    with GoogleAgent(version) as agent:
+    with agent:
         config = folder / "tandem.toml"
-        config.write_text(GATEWAY.format(http=http, admin=admin, kind=kind, agent=agent.port))
-        gateway = start_for_call(f"gateway-{version}", "tandem", "serve", "--config", config, cwd=folder)
+        config.write_text(GATEWAY.format(http=http, admin=admin, kind=kind, agent=agent.port, more=more))
+        gateway = start(f"gateway-{name}", "tandem", "serve", "--config", config, cwd=folder)
         gateway.wait_for_port(http)
         gateway.wait_for_port(admin)
-        caller = start_for_call(
-            f"caller-{version}",
+        caller = start(
+            f"caller-{name}",
             *["tandem-load", "call", f"ws://127.0.0.1:{http}/twilio/media", "--admin", f"http://127.0.0.1:{admin}"],
-            *["--say", folder / "said.wav", "--dtmf", "42#", "--record", folder / "heard.wav"],
-            *["--from", CALLER, "--to", DIALLED],
+            *[*says, "--record", folder / "heard.wav", "--from", CALLER, "--to", DIALLED],
             cwd=folder,
         )
         exit_code = caller.wait(CALL_TIMEOUT)
         gateway.stop()
-    return Call(agent, said, caller.output(), exit_code, folder / "heard.wav")
+    return Call(agent, said, caller.output(), exit_code, folder / "heard.wav", gateway.output())
 
 
 def test_the_conversation_goes_as_the_agent_plays_it_and_the_agent_ends_it(call):
@@ -253,6 +281,90 @@ def test_the_caller_hears_every_answer_in_order_and_whole(call):
     assert [tone for tone, _ in heard] == [GREETING, PARTIAL, FINAL, GOODBYE]
     for tone, seconds in heard:
         assert seconds == pytest.approx(SECONDS[tone], abs=0.15), f"{tone} Hz"
+
+
+def test_an_agent_that_asks_much_is_heard_to_its_end(wishful):
+    assert wishful.exit_code == 0, wishful.output
+    assert wishful.turns() == ["event", "audio", "tool_call_result", "audio"], wishful.output
+    assert "gateway ended the call: agent_ended" in wishful.output
+
+
+def test_google_s_types_know_every_field_of_what_is_answered_to_wishes(wishful):
+    sent = [pb(request) for stream in wishful.agent.streams for request in stream.requests]
+    assert [name for message in sent for name in unknown_fields(message)] == []
+
+
+def test_a_tool_that_cannot_be_run_is_answered_with_an_error(wishful):
+    result = pb(wishful.stream("tool_call_result").first).query_input.tool_call_result
+    assert (result.tool, result.action) == (wishing_agent.TOOL, wishing_agent.ACTION)
+    assert result.WhichOneof("result") == "error"
+    assert result.error.message
+
+
+def test_what_was_heard_of_a_prompt_that_was_cut_is_told_once_and_then_removed_by_a_null(wishful):
+    greeting, _, told, removed = [pb(stream.first).query_params.parameters.fields for stream in wishful.agent.streams]
+    assert "heard_text" not in greeting
+    heard, cut_at = told["heard_text"].string_value, told["cut_at_ms"].number_value
+    assert 500 < cut_at < SECONDS[GREETING] * wishing_agent.GREETING_REPEATED * 1000
+    assert heard and wishing_agent.GREETING_WORDS.startswith(heard), heard
+    assert {name: value.WhichOneof("kind") for name, value in removed.items()} == {
+        "heard_text": "null_value",
+        "cut_at_ms": "null_value",
+    }
+
+
+def test_the_channel_is_asked_for_in_every_turn_and_what_is_for_another_is_told(wishful):
+    channels = {stream.first.query_params.channel for stream in wishful.agent.streams}
+    assert channels == {wishing_agent.CHANNEL}
+    assert "Click here." not in wishful.output
+    assert "agent says  “Hello.”" in wishful.output
+    told = [line for line in wishful.log.splitlines() if "something unsupported" in line]
+    for name in ["channel", "advanced_settings.endpointer_sensitivity"]:
+        assert len([line for line in told if line.endswith(f" {name}")]) == 1, told
+
+
+def test_the_agent_s_model_for_the_language_comes_before_the_configured_one(wishful):
+    models = [
+        stream.first.query_input.audio.config.model for stream in wishful.agent.streams if kind_of(stream) == "audio"
+    ]
+    assert models == [wishing_agent.MODEL] * 2
+
+
+def test_the_agent_s_own_time_of_silence_is_obeyed(wishful):
+    (_, answered), (half_closed, _) = wishful.agent.times[2], wishful.agent.times[3]
+    silence = half_closed - answered - SECONDS[FINAL]
+    assert silence == pytest.approx(NO_SPEECH_TIMEOUT + GRACE, abs=0.8)
+
+
+def test_a_token_that_is_refused_is_replaced_and_the_caller_is_greeted(start, tmp_path):
+    if found("openssl") is None:
+        pytest.skip("there is no openssl to make a certificate with")
+    key, certificate = make_certificate(tmp_path)
+    http, admin = free_port(), free_port()
+    tls = key.read_bytes(), certificate.read_bytes()
+    with TokenServer() as tokens, RefusingAgent("v3", tls=tls) as agent:
+        tokens.write_credentials(tmp_path / "user.json")
+        more = f'credentials = "{tmp_path / "user.json"}"'
+        config = tmp_path / "tandem.toml"
+        text = GATEWAY.format(http=http, admin=admin, kind="dialogflow-cx", agent=agent.port, more=more)
+        config.write_text(text.replace("http://127.0.0.1", "https://127.0.0.1"))
+        gateway = start(
+            "gateway-refused", "tandem", "serve", "--config", config, cwd=tmp_path, SSL_CERT_FILE=str(certificate)
+        )
+        gateway.wait_for_port(http)
+        caller = start(
+            "caller-refused",
+            *["tandem-load", "call", f"ws://127.0.0.1:{http}/twilio/media", "--admin", f"http://127.0.0.1:{admin}"],
+            *["--seconds", "4"],
+            cwd=tmp_path,
+        )
+        assert caller.wait(CALL_TIMEOUT) == 0, caller.output()
+        gateway.stop()
+        assert "agent says  “Hello.”" in caller.output(), gateway.output()
+        shown = [stream.metadata["authorization"] for stream in agent.streams]
+        assert shown[0] == f"Bearer {TOKEN.format(1)}"
+        assert len(shown) > 1 and set(shown[1:]) == {f"Bearer {TOKEN.format(2)}"}, shown
+        assert tokens.given == [TOKEN.format(1), TOKEN.format(2)]
 
 
 def test_without_credentials_the_gateway_refuses_to_start_with_one_sentence(start, tmp_path):

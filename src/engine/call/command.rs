@@ -52,7 +52,7 @@ pub(super) enum Command {
 }
 
 /// What of the conversation's settings changes; `None` stays.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct TurnChange {
     /// What cuts a prompt.
     pub(super) barge_in: Option<BargeInMode>,

@@ -6,6 +6,8 @@ use crate::engine::call::Call;
 use crate::engine::call::answer;
 use crate::engine::call::answer::Piece;
 use crate::engine::call::barge_in::Words;
+use crate::engine::call::carried;
+use crate::engine::call::carried::append;
 use crate::engine::call::command::TurnChange;
 use crate::engine::call::dtmf::Collected;
 use crate::engine::call::end::EndReason;
@@ -112,6 +114,10 @@ impl Call {
             self.now + self.settings.stream_ceiling,
         );
         self.watch_for_silence();
+        if !self.carried.is_empty() {
+            self.timers
+                .set(Timer::Endpoint, self.now + carried::MORE_WITHIN);
+        }
     }
 
     /// Does what comes next when no turn is open.
@@ -142,11 +148,14 @@ impl Call {
         match event {
             BackendEvent::Interim { text } => {
                 self.on_words(&text);
+                if let Some(turn) = self.turn.as_mut().filter(|turn| turn.words) {
+                    turn.interim_words.clone_from(&text);
+                }
                 self.tell(Notice::Interim { text });
             }
             BackendEvent::Final { text, end_offset } => {
                 self.on_words(&text);
-                self.on_final(end_offset);
+                self.on_final(&text, end_offset);
                 self.tell(Notice::Final { text });
             }
             BackendEvent::EndOfUtterance => self.on_end_of_utterance(),
@@ -193,7 +202,14 @@ impl Call {
             // Neither is for the agent to answer. Half-closing would make it (facts §5.1).
             Some(Words::Echo) => self.listen_anew(),
             Some(Words::BackChannel) if self.playout.is_audible(self.now) => self.listen_anew(),
-            Some(Words::BackChannel | Words::Caller) | None => self.stop_listening(),
+            Some(Words::BackChannel | Words::Caller) | None => {
+                if let Some(turn) = &mut self.turn {
+                    turn.is_spoken_out = true;
+                }
+                if !self.end_carried_utterance(true) {
+                    self.stop_listening();
+                }
+            }
         }
     }
 
@@ -254,7 +270,11 @@ impl Call {
         }
     }
 
-    fn on_final(&mut self, end_offset: Option<Duration>) {
+    fn on_final(&mut self, text: &str, end_offset: Option<Duration>) {
+        if let Some(turn) = self.turn.as_mut().filter(|turn| turn.words) {
+            append(&mut turn.final_words, text);
+            turn.interim_words.clear();
+        }
         let Some(fed) = self.uplink.fed_or_last() else {
             return;
         };
@@ -267,6 +287,9 @@ impl Call {
         };
         if let Some(turn) = &mut self.turn {
             turn.final_end = Some(end.clamp(fed.begin, self.uplink.captured()));
+        }
+        if self.turn.as_ref().is_some_and(|turn| turn.is_spoken_out) {
+            self.end_carried_utterance(false);
         }
     }
 
@@ -289,6 +312,9 @@ impl Call {
 
     /// We end the utterance ourselves, so the rest of it must be sent first.
     pub(super) fn cut_off_listening(&mut self) {
+        if self.end_carried_utterance(false) {
+            return;
+        }
         let Some(stream) = self.listening() else {
             return;
         };
@@ -393,7 +419,6 @@ impl Call {
     fn on_final_answer(&mut self, answer: &Answer, digits: Option<DtmfSettings>) {
         let Some(turn) = self.turn.take() else { return };
         self.timers.stop(Timer::Answer);
-        self.failures.clear();
         if let Some(report) = turn.report {
             self.heard.told(report);
         }
@@ -404,6 +429,7 @@ impl Call {
         };
         self.measure(Measure::Turn(turn.kind(), result));
         self.note_understood(&turn);
+        self.failures.clear();
         self.obey(&answer.settings, digits);
         if !self.count_silence(&turn, answer) {
             self.proceed();
@@ -436,8 +462,9 @@ impl Call {
         if turn.kind() == TurnKind::Speech {
             let fed_to = self.uplink.fed_or_last().map(|fed| fed.end);
             self.heard_to = turn.final_end.or(fed_to).unwrap_or(self.heard_to);
-        } else {
-            // Listening becomes due with the prompt that follows; voice before it answered nothing.
+        } else if !self.failures.was_answered {
+            // Listening becomes due with the first prompt; voice before it answered nothing. Other turns without speech take
+            // nothing from the caller: what they have said since goes on counting.
             self.heard_to = self.uplink.captured();
         }
     }

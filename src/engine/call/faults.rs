@@ -40,7 +40,7 @@ pub(super) struct Failures {
     /// Whether the caller has said something to which no stream has answered with anything yet.
     pub(super) owes: bool,
     /// Whether the agent has ever answered in this call.
-    was_answered: bool,
+    pub(super) was_answered: bool,
     /// Whether the caller has been given to the fallback.
     pub(super) is_hopeless: bool,
 }
@@ -174,12 +174,20 @@ impl Call {
             Verdict::Again(delay) => {
                 self.failures.owes |= turn.words || turn.phase == Phase::Answering;
                 self.hear_again_from(&turn);
-                self.retry = (turn.kind() != TurnKind::Speech).then_some(turn.input);
+                self.retry = match turn.kind() {
+                    TurnKind::Speech => self.carry_words(&turn),
+                    TurnKind::Text
+                    | TurnKind::Event
+                    | TurnKind::Intent
+                    | TurnKind::Dtmf
+                    | TurnKind::ToolResult => Some(turn.input),
+                };
                 self.timers.set(Timer::Retry, self.now + delay);
             }
             Verdict::AskAgain => {
                 self.heard_to = self.uplink.captured();
-                self.say(self.settings.fallback.apology.clone());
+                let apology = self.settings.fallback.apology.clone();
+                self.say(&apology);
                 self.proceed();
             }
         }
@@ -216,7 +224,8 @@ impl Call {
         self.tell(Notice::Fallback);
         self.end_hold();
         self.tools.clear();
-        self.say(self.settings.fallback.prompt.clone());
+        let prompt = self.settings.fallback.prompt.clone();
+        self.say(&prompt);
         self.ending = Some(EndReason::BackendFailed);
         self.hand_off = HandOff::None;
         if let Some(to) = self.settings.fallback.transfer.clone() {

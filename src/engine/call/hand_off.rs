@@ -11,6 +11,7 @@ use crate::engine::call::event::Transfer;
 use crate::engine::call::event::TurnInput;
 use crate::engine::call::line::Line;
 use crate::engine::call::notice::Notice;
+use crate::engine::call::timers::Timer;
 
 /// Where a transfer stands.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -47,10 +48,12 @@ impl Call {
             self.cut_playout();
         }
         self.give_turn_up();
+        self.retry = None;
+        self.timers.stop(Timer::Retry);
         self.tools.clear();
         self.want_hand_off(Some(transfer.to), transfer.metadata);
         self.ending = Some(EndReason::Transferred);
-        self.proceed();
+        self.leave(EndReason::Transferred);
     }
 
     /// Everything has been heard, and the call is to end as `reason`; or the leg is asked to transfer it first.

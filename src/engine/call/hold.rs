@@ -41,7 +41,7 @@ impl Call {
 
     /// They have waited long enough.
     pub(super) fn hold(&mut self) {
-        let Some(speech) = self.prompt(self.settings.hold.prompt.clone()) else {
+        let Some(speech) = self.prompt(&self.settings.hold.prompt) else {
             return;
         };
         if self.playout.push_hold(speech, self.now).is_some() {
@@ -58,14 +58,14 @@ impl Call {
     }
 
     /// Says something of our own. Nothing if it is empty or cannot be read.
-    pub(super) fn say(&mut self, audio: Audio) {
+    pub(super) fn say(&mut self, audio: &Audio) {
         if let Some(speech) = self.prompt(audio) {
             self.end_hold();
             self.playout.push(speech, self.now);
         }
     }
 
-    fn prompt(&self, audio: Audio) -> Option<Speech> {
+    fn prompt(&self, audio: &Audio) -> Option<Speech> {
         let told = audio.format.unwrap_or(self.settings.downlink);
         let (bytes, format) = answer::samples(&audio.bytes, told).ok()?;
         (!bytes.is_empty()).then_some(Speech {

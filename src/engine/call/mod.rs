@@ -19,7 +19,7 @@
 //! (with [`echo`]'s help), [`dtmf`] collects digits, [`no_input`] deals with silence, [`mod@line`] knows whether they hear us.
 //! The agent's side: [`answer`] reads what it wants (and [`command`] what it wants of the gateway), [`playout`] plays it,
 //! [`clips`] and [`tools`] get what is elsewhere, [`heard`] tells it what was heard, [`wishes`] keeps what it asked for.
-//! When things go wrong: [`faults`] tries again or falls back, [`hold`] passes the time. [`hand_off`] brings the caller
+//! When things go wrong: [`faults`] tries again or falls back, [`carried`] saves the words, [`hold`] passes the time. [`hand_off`] brings the caller
 //! elsewhere, [`turn`] holds the open turn, `timers` what is waited for.
 //! This file only routes; the decisions that join them are in `conversation`.
 
@@ -30,6 +30,7 @@ pub mod settings;
 
 mod answer;
 mod barge_in;
+mod carried;
 mod clips;
 mod command;
 mod conversation;
@@ -106,6 +107,8 @@ pub struct Call {
     failures: Failures,
     /// What is sent again when the retry timer fires; the caller's voice if nothing is here.
     retry: Option<TurnInput>,
+    /// What was understood on streams that failed, and no agent has got yet.
+    carried: String,
     /// The call-sample up to which the agent has understood the caller.
     heard_to: u64,
     /// How long the caller may be silent, by the agent's word or ours.
@@ -144,6 +147,7 @@ impl Call {
             next_stream: 1,
             failures: Failures::default(),
             retry: None,
+            carried: String::new(),
             heard_to: 0,
             no_input_timeout: settings.no_input.timeout,
             no_input_turns: 0,

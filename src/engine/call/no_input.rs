@@ -66,7 +66,9 @@ impl Call {
         }
         self.no_input_turns += 1;
         let event = self.settings.no_input.event.clone();
-        if let Some(event) = event.filter(|_| !turn.spoken && self.ending.is_none()) {
+        let is_due =
+            !turn.spoken && self.ending.is_none() && !self.uplink.has_voice_after(self.heard_to);
+        if let Some(event) = event.filter(|_| is_due) {
             self.open(TurnInput::Event(event));
             if let Some(turn) = &mut self.turn {
                 turn.is_about_silence = true;

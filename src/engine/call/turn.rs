@@ -15,6 +15,11 @@ pub(super) struct Turn {
     pub(super) words: bool,
     /// Why words that were heard were not taken for the caller's wish to speak, if no others were.
     pub(super) dismissed: Option<Words>,
+    /// What was understood for good, and what since then, as far as it is known.
+    pub(super) final_words: String,
+    pub(super) interim_words: String,
+    /// Whether the recogniser has said that the utterance is over.
+    pub(super) is_spoken_out: bool,
     /// The call-sample at which the last final transcript ended.
     pub(super) final_end: Option<u64>,
     /// Whether a response has come: from then on the turn must never be sent again.
@@ -51,6 +56,9 @@ impl Turn {
             phase,
             words: false,
             dismissed: None,
+            final_words: String::new(),
+            interim_words: String::new(),
+            is_spoken_out: false,
             final_end: None,
             answered: false,
             spoken: false,

@@ -153,6 +153,12 @@ impl Uplink {
         self.voice.is_active()
     }
 
+    /// Whether the caller may have spoken since this call-sample.
+    pub(super) fn has_voice_after(&self, call_sample: u64) -> bool {
+        let tail = self.format.rate.samples_in(TAIL);
+        self.voiced.first_after(call_sample, tail).is_some()
+    }
+
     /// Begins to feed a new stream and says how much of its audio lies in the past.
     ///
     /// It begins at the first voice, if any, after `heard_to`, the place up to which the agent has understood the

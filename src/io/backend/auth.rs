@@ -6,12 +6,19 @@
 //! only asked when a token is needed, a machine without credentials would find out with its first caller;
 //! [`Auth::check`] finds out at the start.
 //!
+//! That cache believes a token until it expires. A server that refuses one before (revoked, a key that was changed, a clock
+//! that was wrong) therefore makes us begin anew with credentials read again ([`Auth::renew`]).
+//!
 //! Not supported: certificates from a command, a key chain or a PKCS #11 module, the GKE SPIFFE bundle, GDC-H accounts.
 
 use std::io;
 use std::path::Path;
 use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
 use std::time::Duration;
+use std::time::Instant;
 
 use google_cloud_auth::credentials::CacheableResource;
 use google_cloud_auth::credentials::Credentials;
@@ -37,6 +44,8 @@ use crate::io::backend::endpoint::wants_certificate;
 const SCOPES: [&str; 1] = ["https://www.googleapis.com/auth/cloud-platform"];
 /// How long the start waits for the first token. A metadata server answers in milliseconds, a token exchange in one second.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a token that took the place of a refused one is not replaced in turn.
+const RENEWAL_INTERVAL: Duration = Duration::from_secs(10);
 /// gcloud's file of Application Default Credentials.
 const GCLOUD_CREDENTIALS: &str = "application_default_credentials.json";
 /// gcloud's description of a client certificate.
@@ -94,8 +103,17 @@ pub struct Auth {
 /// Credentials and where they come from.
 #[derive(Debug)]
 struct Held {
-    credentials: Credentials,
+    credentials: Mutex<Issued>,
     source: Source,
+    environment: GoogleEnvironment,
+}
+
+/// Credentials with the token that they hold.
+#[derive(Debug)]
+struct Issued {
+    credentials: Credentials,
+    /// When they took the place of others that were refused.
+    renewed: Option<Instant>,
 }
 
 /// Where credentials come from.
@@ -142,8 +160,8 @@ impl Auth {
         let Some(held) = &self.held else {
             return Ok(HeaderMap::new());
         };
-        let headers = held.credentials.headers(Extensions::new()).await;
-        match headers {
+        let credentials = held.issued().credentials.clone();
+        match credentials.headers(Extensions::new()).await {
             Ok(CacheableResource::New { data, .. }) => Ok(data),
             // Said only to those who show an entity tag, and we show none.
             Ok(CacheableResource::NotModified) => Ok(HeaderMap::new()),
@@ -155,6 +173,33 @@ impl Auth {
                 },
                 message: format!("no Google token: {}", sentence(&error)),
             }),
+        }
+    }
+
+    /// Throws the token away, which a server has refused, so that the next turn has a fresh one. Not more often than every
+    /// 10 s: streams that fail together had the same token, and where every token is refused the fault is not in the token.
+    ///
+    /// # Panics
+    /// Outside a Tokio runtime.
+    pub fn renew(&self, now: Instant) {
+        let Some(held) = &self.held else {
+            return;
+        };
+        let mut issued = held.issued();
+        let is_fresh = |renewed| now.saturating_duration_since(renewed) < RENEWAL_INTERVAL;
+        if issued.renewed.is_some_and(is_fresh) {
+            return;
+        }
+        // A failure counts too: the old ones stay, and the file is not read again for every stream.
+        issued.renewed = Some(now);
+        match credentials(&held.source, &held.environment) {
+            Ok(credentials) => {
+                issued.credentials = credentials;
+                tracing::info!(agent = self.agent, "the token was refused; getting another");
+            }
+            Err(error) => {
+                tracing::warn!(agent = self.agent, %error, "the token was refused, and no other can be had");
+            }
         }
     }
 
@@ -183,32 +228,48 @@ impl Auth {
 
 impl Held {
     fn new(source: Source, environment: &GoogleEnvironment) -> Result<Self, AuthError> {
-        let quota_project = environment.quota_project.as_deref();
-        let credentials = match &source {
-            Source::Metadata => {
-                let builder = mds::Builder::default().with_scopes(SCOPES);
-                let builder = match &environment.metadata_host {
-                    Some(host) => builder.with_endpoint(format!("http://{host}")),
-                    None => builder,
-                };
-                match quota_project {
-                    Some(project) => builder.with_quota_project_id(project),
-                    None => builder,
-                }
-                .build()
-                .map_err(|error| sentence(&error))
-                .map_err(|reason| (PathBuf::from("of the metadata server"), reason))
-            }
-            Source::File(path) => read_json(path)
-                .and_then(|json| from_json(json, quota_project))
-                .map_err(|reason| (path.clone(), reason)),
+        let issued = Issued {
+            credentials: credentials(&source, environment)?,
+            renewed: None,
         };
-        let credentials = credentials.map_err(|(path, reason)| AuthError::File { path, reason })?;
         Ok(Self {
-            credentials,
+            credentials: Mutex::new(issued),
             source,
+            environment: environment.clone(),
         })
     }
+
+    /// Never held while a token is waited for.
+    fn issued(&self) -> MutexGuard<'_, Issued> {
+        self.credentials
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Credentials from this source, with no token yet.
+fn credentials(source: &Source, environment: &GoogleEnvironment) -> Result<Credentials, AuthError> {
+    let quota_project = environment.quota_project.as_deref();
+    let credentials = match source {
+        Source::Metadata => {
+            let builder = mds::Builder::default().with_scopes(SCOPES);
+            let builder = match &environment.metadata_host {
+                Some(host) => builder.with_endpoint(format!("http://{host}")),
+                None => builder,
+            };
+            match quota_project {
+                Some(project) => builder.with_quota_project_id(project),
+                None => builder,
+            }
+            .build()
+            .map_err(|error| sentence(&error))
+            .map_err(|reason| (PathBuf::from("of the metadata server"), reason))
+        }
+        Source::File(path) => read_json(path)
+            .and_then(|json| from_json(json, quota_project))
+            .map_err(|reason| (path.clone(), reason)),
+    };
+    credentials.map_err(|(path, reason)| AuthError::File { path, reason })
 }
 
 /// The client certificate to be shown for mutual TLS, if there is one: described in the file that
@@ -366,6 +427,54 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_refused_token_is_replaced_and_not_more_often_than_makes_sense() {
+        let host = http_server_with("200 OK", |request| {
+            format!(r#"{{"access_token":"tok-{request}","expires_in":3600,"token_type":"Bearer"}}"#)
+        });
+        let environment = GoogleEnvironment {
+            metadata_host: Some(host.await),
+            ..GoogleEnvironment::default()
+        };
+        let auth = Auth::new("a", None, &environment, Trust::Google).expect("built");
+        let now = Instant::now();
+        for (renewed_after, expected) in [
+            (None, "Bearer tok-1"),
+            (None, "Bearer tok-1"),
+            (Some(0), "Bearer tok-2"),
+            (Some(9), "Bearer tok-2"),
+            (Some(10), "Bearer tok-3"),
+        ] {
+            if let Some(seconds) = renewed_after {
+                auth.renew(now + Duration::from_secs(seconds));
+            }
+            let headers = auth.headers().await.expect("a token");
+            assert_eq!(headers["authorization"], expected);
+        }
+    }
+
+    #[tokio::test]
+    async fn credentials_that_cannot_be_read_again_stay() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("user.json");
+        let uri = format!("http://{}/token", http_server("200 OK", TOKEN).await);
+        let json = serde_json::json!({
+            "type": "authorized_user",
+            "client_id": "c",
+            "client_secret": "s",
+            "refresh_token": "r",
+            "token_uri": uri,
+        });
+        std::fs::write(&file, json.to_string()).expect("written");
+        let environment = GoogleEnvironment::default();
+        let auth = Auth::new("a", Some(&file), &environment, Trust::Google).expect("built");
+        auth.check().await.expect("a token");
+        std::fs::remove_file(&file).expect("removed");
+        auth.renew(Instant::now());
+        let headers = auth.headers().await.expect("the old token");
+        assert_eq!(headers["authorization"], "Bearer tok");
+    }
+
+    #[tokio::test]
     async fn with_neither_file_nor_metadata_server_one_sentence_says_what_to_do() {
         let environment = GoogleEnvironment {
             metadata_host: Some("127.0.0.1:1".to_owned()),
@@ -489,11 +598,20 @@ mod tests {
 
     /// A server that gives one answer to everybody, and its address.
     async fn http_server(status: &'static str, body: &'static str) -> String {
+        http_server_with(status, |_| body.to_owned()).await
+    }
+
+    /// A server whose answers are made for the first request, the second, and so on.
+    async fn http_server_with(
+        status: &'static str,
+        body: impl Fn(usize) -> String + Send + 'static,
+    ) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("bound").to_string();
         tokio::spawn(async move {
-            loop {
+            for number in 1.. {
                 let (mut socket, _) = listener.accept().await.expect("accepts");
+                let body = body(number);
                 let mut request = [0; 4096];
                 let _ = socket.read(&mut request).await;
                 let answer = format!(

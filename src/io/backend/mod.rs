@@ -5,6 +5,7 @@
 //! [`BackendEvent::Closed`], exactly once per stream, always last.
 
 pub mod auth;
+pub mod breaker;
 pub mod cx;
 pub mod endpoint;
 pub mod pool;

@@ -9,6 +9,8 @@ use std::sync::atomic::Ordering;
 
 use axum::Json;
 use axum::Router;
+use axum::body::Bytes;
+use axum::extract::DefaultBodyLimit;
 use axum::extract::Path;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -24,15 +26,23 @@ use futures_util::Stream;
 use futures_util::StreamExt as _;
 use futures_util::stream;
 use metrics_exporter_prometheus::PrometheusHandle;
+use serde::Deserialize;
+use serde_json::Map;
+use serde_json::Value;
 use serde_json::json;
 use tokio::sync::broadcast::error::RecvError;
 use uuid::Uuid;
 
 use crate::engine::call::end::EndReason;
+use crate::engine::call::event::Transfer;
 use crate::io::calls::Calls;
+use crate::io::calls::TransferRefused;
 use crate::io::journal::Journal;
 use crate::io::metrics;
 use crate::io::telemetry::FilterHandle;
+
+/// The largest order to transfer: far more than what may go along with a caller.
+const MAX_ORDER_BYTES: usize = 64 * 1024;
 
 /// What the operator's pages speak of.
 #[derive(Clone)]
@@ -56,6 +66,10 @@ pub fn routes(admin: Admin) -> Router {
         .route("/v1/calls", get(list))
         .route("/v1/calls/{id}", get(show).delete(hang_up))
         .route("/v1/calls/{id}/events", get(events))
+        .route(
+            "/v1/calls/{id}/transfer",
+            post(transfer).layer(DefaultBodyLimit::max(MAX_ORDER_BYTES)),
+        )
         .route("/v1/drain", post(drain))
         .route("/v1/log-filter", put(log_filter))
         .with_state(admin)
@@ -95,6 +109,37 @@ async fn hang_up(State(admin): State<Admin>, Path(id): Path<Uuid>) -> Response {
         StatusCode::ACCEPTED.into_response()
     } else {
         no_such_call()
+    }
+}
+
+/// An order to bring a caller elsewhere.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TransferOrder {
+    to: String,
+    #[serde(default)]
+    metadata: Option<Map<String, Value>>,
+}
+
+async fn transfer(State(admin): State<Admin>, Path(id): Path<Uuid>, body: Bytes) -> Response {
+    let refuse = |status: StatusCode, reason: String| {
+        (status, Json(json!({ "error": reason }))).into_response()
+    };
+    let order: TransferOrder = match serde_json::from_slice(&body) {
+        Ok(order) => order,
+        Err(error) => return refuse(StatusCode::BAD_REQUEST, error.to_string()),
+    };
+    let transfer = Transfer {
+        to: order.to,
+        metadata: order.metadata.map_or(Value::Null, Value::Object),
+    };
+    match admin.calls.transfer(id, transfer) {
+        Ok(()) => StatusCode::ACCEPTED.into_response(),
+        Err(TransferRefused::NoSuchCall) => no_such_call(),
+        Err(reason @ TransferRefused::BadTarget) => {
+            refuse(StatusCode::BAD_REQUEST, reason.to_string())
+        }
+        Err(reason @ TransferRefused::Busy) => refuse(StatusCode::CONFLICT, reason.to_string()),
     }
 }
 

@@ -3,11 +3,13 @@
 //! An ingress knows nothing of agents, routes or limits. It meets the rest of the gateway at the [`Exchange`]: it asks
 //! whether a call may come in, and hands over its leg. One folder per protocol.
 
+use crate::engine::call::event::Transfer;
 use crate::io::journal::Journal;
 use crate::io::leg::IngressKind;
 use crate::io::leg::Leg;
 use crate::io::leg::LegInfo;
 
+pub mod handoff;
 pub mod sip;
 mod tally;
 pub mod twilio;
@@ -33,6 +35,18 @@ pub trait Exchange: Send + Sync {
         let _ = (ingress, external_id);
         AfterCall::HangUp
     }
+
+    /// What becomes of a caller whom the ingress was told to dial elsewhere, now that this is over: someone took the call,
+    /// or nobody did, for this reason.
+    fn after_dial(
+        &self,
+        ingress: IngressKind,
+        external_id: &str,
+        outcome: Result<(), &str>,
+    ) -> AfterCall {
+        let _ = (ingress, external_id, outcome);
+        AfterCall::HangUp
+    }
 }
 
 /// A place for one call. Dropping it gives the place back.
@@ -53,10 +67,12 @@ pub enum Refusal {
 }
 
 /// What becomes of a caller when the call is over.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum AfterCall {
     /// Nothing more: hang up.
     HangUp,
-    /// Connect to this number (E.164) or `sip:` address.
-    Dial(String),
+    /// Connect to this number (E.164) or `sip:` address, and ask again how that went ([`Exchange::after_dial`]).
+    Dial(Transfer),
+    /// Back to the agent: begin a new call under the same [`LegInfo::external_id`].
+    Return,
 }

@@ -335,6 +335,58 @@ fn only_what_was_not_understood_is_sent_again() {
 }
 
 #[test]
+fn words_that_were_understood_before_their_stream_failed_reach_the_agent_with_those_that_follow() {
+    let mut sim = Sim::listening();
+    sim.speak(secs(1.0));
+    sim.backend(2, final_words("two pizzas", secs(1.0)));
+    sim.fail(2, FaultKind::Unavailable);
+    sim.speak(secs(1.0));
+    sim.backend(3, interim("and a"));
+    sim.backend(3, BackendEvent::EndOfUtterance);
+    assert_eq!(sim.opened().len(), 1, "the last words are not final yet");
+    sim.backend(3, final_words("and a coke", secs(1.2)));
+    assert_eq!(sim.take_cancelled(), [StreamId(3)]);
+    let all = TurnInput::Text("two pizzas and a coke".into());
+    assert_eq!(sim.opened()[1..], [all]);
+}
+
+#[test]
+fn an_utterance_that_was_understood_whole_is_sent_as_text_when_its_stream_fails() {
+    let mut sim = Sim::listening();
+    sim.speak(secs(1.0));
+    sim.backend(2, BackendEvent::EndOfUtterance);
+    sim.backend(2, final_words("two pizzas", secs(1.0)));
+    sim.fail(2, FaultKind::Unavailable);
+    sim.run(ms(200));
+    assert_eq!(sim.opened(), [TurnInput::Text("two pizzas".into())]);
+}
+
+#[test]
+fn a_caller_who_says_no_more_after_a_fault_is_answered_soon() {
+    let mut sim = Sim::listening();
+    sim.speak(secs(1.0));
+    sim.backend(2, final_words("two pizzas", secs(1.0)));
+    sim.fail(2, FaultKind::OutOfRange);
+    sim.run(secs(2.0));
+    assert_eq!(sim.opened()[1..], [TurnInput::Text("two pizzas".into())]);
+}
+
+#[test]
+fn what_is_said_while_the_agent_is_asked_about_silence_is_heard() {
+    let mut sim = Sim::listening();
+    sim.run(secs(6.0));
+    assert_eq!(sim.take_closed(), [StreamId(2)]);
+    sim.answer(2, Answer::default());
+    let event = TurnInput::Event("sys.no-input-default".into());
+    assert_eq!(sim.opened(), [event]);
+    sim.speak_marked(secs(1.0));
+    sim.answer(3, speaking("Are you there?", secs(1.0), true));
+    sim.run(secs(2.0));
+    let sent = sim.audio_sent_to(4);
+    assert!(sim.mark_is_in(&sent));
+}
+
+#[test]
 fn a_fault_that_would_come_again_ends_the_call_and_counts_what_nobody_heard() {
     let mut sim = Sim::listening();
     sim.speak(secs(1.0));

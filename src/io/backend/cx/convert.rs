@@ -3,6 +3,9 @@
 //! Only the `v3` types are used: `v3beta1` has the same numbers wherever a call is concerned (facts §18), so the bytes mean
 //! the same and the version is a matter of the path alone.
 
+mod settings;
+
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -24,8 +27,6 @@ use crate::engine::call::event::AudioFormat;
 use crate::engine::call::event::BackendEvent;
 use crate::engine::call::event::BargeInWindow;
 use crate::engine::call::event::Cancellation;
-use crate::engine::call::event::Digit;
-use crate::engine::call::event::DtmfSettings;
 use crate::engine::call::event::Encoding;
 use crate::engine::call::event::Fault;
 use crate::engine::call::event::FaultKind;
@@ -33,6 +34,7 @@ use crate::engine::call::event::MatchKind;
 use crate::engine::call::event::Message;
 use crate::engine::call::event::MixedContent;
 use crate::engine::call::event::MixedSegment;
+use crate::engine::call::event::OpenTurn;
 use crate::engine::call::event::ToolCall;
 use crate::engine::call::event::ToolResult;
 use crate::engine::call::event::TurnInput;
@@ -49,8 +51,10 @@ pub(crate) struct Conversation {
     pub(crate) session: String,
     /// BCP 47 language tag.
     pub(crate) language: String,
-    /// The recogniser's model; empty for the agent's own.
+    /// The recogniser's model, unless a turn has another; empty for the agent's own.
     pub(crate) model: String,
+    /// The channel whose messages are wanted; empty for those that are for every channel.
+    pub(crate) channel: String,
     /// The audio wanted back.
     pub(crate) output: AudioFormat,
     /// For the agent's webhooks.
@@ -61,7 +65,13 @@ pub(crate) struct Conversation {
 
 impl Conversation {
     /// A conversation that begins with `start`, under the agent's (or its environment's) resource name.
-    pub(crate) fn new(parent: &str, language: &str, model: &str, start: SessionStart) -> Self {
+    pub(crate) fn new(
+        parent: &str,
+        language: &str,
+        model: &str,
+        channel: &str,
+        start: SessionStart,
+    ) -> Self {
         // Google's own telephone lines use `telephony.caller_id`, and agents read it there; the rest is ours (facts §14).
         let telephony = strings([("caller_id", start.caller)]);
         let tandem = strings([
@@ -77,6 +87,7 @@ impl Conversation {
             session: format!("{parent}/sessions/{}", start.id),
             language: language.to_owned(),
             model: model.to_owned(),
+            channel: channel.to_owned(),
             output: start.output,
             payload: Struct { fields: payload },
             parameters: strings(start.parameters),
@@ -86,23 +97,24 @@ impl Conversation {
 
 /// The first message of a turn: all of it, but for the audio of a spoken one.
 ///
-/// The session's parameters are set only if `with_parameters`: set again, they would undo what the agent made of them.
+/// The session's parameters are set only if `with_parameters`: set again, they would undo what the agent made of them. The
+/// turn's own come on top of them.
 pub(crate) fn first_request(
     conversation: &Conversation,
-    input: TurnInput,
+    turn: OpenTurn,
     with_parameters: bool,
 ) -> v3::StreamingDetectIntentRequest {
-    let parameters = Some(&conversation.parameters)
-        .filter(|parameters| with_parameters && !parameters.fields.is_empty());
+    let model = turn.model.unwrap_or_else(|| conversation.model.clone());
     v3::StreamingDetectIntentRequest {
         session: conversation.session.clone(),
         query_params: Some(v3::QueryParameters {
             payload: Some(conversation.payload.clone()),
-            parameters: parameters.cloned(),
+            parameters: parameters(conversation, turn.parameters, with_parameters),
+            channel: conversation.channel.clone(),
             ..v3::QueryParameters::default()
         }),
         query_input: Some(v3::QueryInput {
-            input: Some(query_input(conversation, input)),
+            input: Some(query_input(turn.input, model)),
             language_code: conversation.language.clone(),
         }),
         output_audio_config: Some(v3::OutputAudioConfig {
@@ -113,6 +125,23 @@ pub(crate) fn first_request(
         enable_partial_response: true,
         ..v3::StreamingDetectIntentRequest::default()
     }
+}
+
+/// The session parameters that a turn sets, if any; a null removes one (facts §14).
+fn parameters(
+    conversation: &Conversation,
+    of_turn: BTreeMap<&'static str, Value>,
+    with_parameters: bool,
+) -> Option<Struct> {
+    let mut parameters = match with_parameters {
+        true => conversation.parameters.clone(),
+        false => Struct::default(),
+    };
+    let of_turn = of_turn
+        .into_iter()
+        .map(|(name, json)| (name.to_owned(), value(struct_value(json))));
+    parameters.fields.extend(of_turn);
+    (!parameters.fields.is_empty()).then_some(parameters)
 }
 
 /// A later message of a spoken turn.
@@ -129,24 +158,45 @@ pub(crate) fn audio_request(audio: Bytes) -> v3::StreamingDetectIntentRequest {
     }
 }
 
+/// The message that stands for those meant for another channel than ours.
+pub(crate) const OTHER_CHANNEL: Message = Message::Unsupported("channel");
+
+/// What an agent's messages are read for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Listener<'a> {
+    /// The caller's language, as a BCP 47 tag.
+    pub(crate) language: &'a str,
+    /// The channel whose messages are wanted; if empty, no message is left out.
+    pub(crate) channel: &'a str,
+}
+
 /// What a message of the agent says; `None` for one that says nothing to a call (facts §3.1).
-pub(crate) fn backend_event(message: v3::StreamingDetectIntentResponse) -> Option<BackendEvent> {
+pub(crate) fn backend_event(
+    message: v3::StreamingDetectIntentResponse,
+    listener: Listener<'_>,
+) -> Option<BackendEvent> {
     match message.response? {
         Response::RecognitionResult(result) => recognition(result),
         Response::DetectIntentResponse(response) => {
-            Some(BackendEvent::Answer(Box::new(answer(response))))
+            Some(BackendEvent::Answer(Box::new(answer(response, listener))))
         }
     }
 }
 
 /// The fault that a gRPC status stands for.
 ///
-/// A connection that breaks under a stream shows as "unknown" or "internal" made by the transport on our side; those carry
-/// the transport's error as their source, which a status that came from the server never does.
+/// A connection that breaks under a stream, or an HTTP/2 reset, shows as "unknown", "internal" or "cancelled" made by the
+/// transport on our side; those carry the transport's error as their source, which a status that came from the server never
+/// does. What we cancel ourselves has nobody left to read its status. A stream that just ends (GOAWAY, a proxy that resets
+/// it without an error) is told by words alone.
 pub(crate) fn fault(status: &Status) -> Fault {
-    let is_ours = std::error::Error::source(status).is_some();
+    /// How tonic begins to say that a stream ended without a status; a test has one that does.
+    const TRUNCATED: &str = "protocol error: missing grpc-status";
+
+    let is_ours =
+        std::error::Error::source(status).is_some() || status.message().starts_with(TRUNCATED);
     let kind = match status.code() {
-        Code::Unknown | Code::Internal if is_ours => FaultKind::Unavailable,
+        Code::Unknown | Code::Internal | Code::Cancelled if is_ours => FaultKind::Unavailable,
         code => fault_kind(code),
     };
     Fault {
@@ -175,13 +225,13 @@ fn fault_kind(code: Code) -> FaultKind {
     }
 }
 
-fn query_input(conversation: &Conversation, input: TurnInput) -> Input {
+fn query_input(input: TurnInput, model: String) -> Input {
     match input {
         TurnInput::Speech { format, barge_in } => Input::Audio(v3::AudioInput {
             config: Some(v3::InputAudioConfig {
                 audio_encoding: input_encoding(format.encoding).into(),
                 sample_rate_hertz: hertz(format.rate),
-                model: conversation.model.clone(),
+                model,
                 single_utterance: true,
                 barge_in_config: barge_in_config(barge_in),
                 ..v3::InputAudioConfig::default()
@@ -242,7 +292,7 @@ fn recognition(result: v3::StreamingRecognitionResult) -> Option<BackendEvent> {
     }
 }
 
-fn answer(response: v3::DetectIntentResponse) -> Answer {
+fn answer(response: v3::DetectIntentResponse, listener: Listener<'_>) -> Answer {
     use v3::detect_intent_response::ResponseType;
 
     // A server that leaves the type out knows no partial answers.
@@ -258,14 +308,16 @@ fn answer(response: v3::DetectIntentResponse) -> Answer {
     Answer {
         partial,
         output_audio: audio(response.output_audio, response.output_audio_config),
-        messages: result.response_messages.into_iter().map(message).collect(),
+        messages: messages(result.response_messages, listener.channel),
         query: result.query.map_or_else(String::new, query),
         match_kind: match_kind(matched.match_type),
         intent: either(intent.display_name, intent.name),
         page: either(page.display_name, page.name),
         settings: result
             .advanced_settings
-            .map_or_else(AgentSettings::default, settings),
+            .map_or_else(AgentSettings::default, |asked| {
+                settings::settings(asked, listener.language)
+            }),
     }
 }
 
@@ -300,6 +352,20 @@ fn audio(bytes: Bytes, config: Option<v3::OutputAudioConfig>) -> Audio {
         bytes,
         format: rate.map(|rate| AudioFormat { encoding, rate }),
     }
+}
+
+/// The messages for our channel. A server that is told the channel should send no others; where it does, nobody must hear
+/// what was written for a chat window. All of those together become one [`OTHER_CHANNEL`].
+fn messages(sent: Vec<v3::ResponseMessage>, channel: &str) -> Vec<Message> {
+    let is_ours = |message: &v3::ResponseMessage| {
+        channel.is_empty() || message.channel.is_empty() || message.channel == channel
+    };
+    let all = sent.len();
+    let mut ours: Vec<_> = sent.into_iter().filter(is_ours).map(message).collect();
+    if ours.len() < all {
+        ours.push(OTHER_CHANNEL);
+    }
+    ours
 }
 
 fn message(message: v3::ResponseMessage) -> Message {
@@ -390,28 +456,6 @@ fn match_kind(match_type: i32) -> MatchKind {
             | MatchType::Playbook,
         )
         | Err(_) => MatchKind::Other,
-    }
-}
-
-fn settings(settings: v3::AdvancedSettings) -> AgentSettings {
-    AgentSettings {
-        no_speech_timeout: settings
-            .speech_settings
-            .and_then(|speech| speech.no_speech_timeout)
-            .and_then(positive)
-            .filter(|timeout| !timeout.is_zero()),
-        dtmf: settings.dtmf_settings.map(|dtmf| DtmfSettings {
-            enabled: dtmf.enabled,
-            max_digits: u32::try_from(dtmf.max_digits)
-                .ok()
-                .filter(|digits| *digits > 0),
-            finish_digit: dtmf.finish_digit.chars().next().and_then(Digit::from_char),
-            interdigit_timeout: dtmf
-                .interdigit_timeout_duration
-                .and_then(positive)
-                .filter(|timeout| !timeout.is_zero()),
-        }),
-        ..AgentSettings::default()
     }
 }
 
@@ -551,466 +595,4 @@ fn json_number(number: f64) -> Value {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn speech_begins_with_its_audio_settings_and_the_barge_in_window() {
-        let request = first_request(&conversation(), speech(1500), true);
-        assert_eq!(
-            request.session,
-            "projects/p/locations/l/agents/a/sessions/s"
-        );
-        assert!(request.enable_partial_response);
-        let input = request.query_input.expect("an input");
-        assert_eq!(input.language_code, "de-DE");
-        let Some(Input::Audio(audio)) = input.input else {
-            panic!("speech is audio");
-        };
-        assert!(audio.audio.is_empty());
-        let config = audio.config.expect("settings");
-        assert_eq!(config.audio_encoding(), v3::AudioEncoding::Mulaw);
-        assert_eq!(config.sample_rate_hertz, 8000);
-        assert_eq!(config.model, "telephony");
-        assert!(config.single_utterance);
-        let window = config.barge_in_config.expect("a window");
-        assert_eq!(
-            window.no_barge_in_duration.expect("said").nanos,
-            250_000_000
-        );
-        assert_eq!(window.total_duration.expect("said").seconds, 1);
-        let output = request.output_audio_config.expect("said");
-        assert_eq!(output.audio_encoding(), v3::OutputAudioEncoding::Linear16);
-        assert_eq!(output.sample_rate_hertz, 16_000);
-    }
-
-    #[test]
-    fn without_a_prompt_there_is_no_barge_in_config() {
-        let request = first_request(&conversation(), speech(0), true);
-        let Some(Input::Audio(audio)) = request.query_input.and_then(|query| query.input) else {
-            panic!("speech is audio");
-        };
-        assert_eq!(audio.config.and_then(|config| config.barge_in_config), None);
-    }
-
-    #[test]
-    fn text_event_intent_and_digits_are_whole_in_the_first_message() {
-        for (input, expected) in [
-            (
-                TurnInput::Text("hi".to_owned()),
-                Input::Text(v3::TextInput {
-                    text: "hi".to_owned(),
-                }),
-            ),
-            (
-                TurnInput::Event("WELCOME".to_owned()),
-                Input::Event(v3::EventInput {
-                    event: "WELCOME".to_owned(),
-                }),
-            ),
-            (
-                TurnInput::Intent("i".to_owned()),
-                Input::Intent(v3::IntentInput {
-                    intent: "i".to_owned(),
-                }),
-            ),
-            (
-                TurnInput::Dtmf {
-                    digits: "12".to_owned(),
-                    finish_digit: Digit::from_char('#'),
-                },
-                Input::Dtmf(v3::DtmfInput {
-                    digits: "12".to_owned(),
-                    finish_digit: "#".to_owned(),
-                }),
-            ),
-        ] {
-            let request = first_request(&conversation(), input, true);
-            let query = request.query_input.expect("an input");
-            assert_eq!(query.input, Some(expected));
-            assert_eq!(query.language_code, "de-DE");
-        }
-    }
-
-    #[test]
-    fn the_caller_is_told_on_every_turn_and_the_session_parameters_only_when_asked() {
-        for with_parameters in [true, false] {
-            let request = first_request(&conversation(), speech(0), with_parameters);
-            let params = request.query_params.expect("said");
-            assert_eq!(
-                json(params.payload.expect("said")),
-                json!({
-                    "telephony": { "caller_id": "+15551234567" },
-                    "tandem": { "ingress": "sip", "dialled": "1000" },
-                })
-            );
-            let expected = with_parameters.then(|| json!({ "tier": "gold" }));
-            assert_eq!(params.parameters.map(json), expected);
-        }
-    }
-
-    #[test]
-    fn a_hidden_caller_is_left_out() {
-        let conversation = Conversation::new("a", "en", "", SessionStart::default());
-        assert_eq!(json(conversation.payload), json!({}));
-    }
-
-    #[test]
-    fn transcripts_and_the_end_of_the_utterance_come_through_and_empty_ones_do_not() {
-        use v3::streaming_recognition_result::MessageType;
-
-        let event = |kind: MessageType, text: &str, is_final| {
-            backend_event(v3::StreamingDetectIntentResponse {
-                response: Some(Response::RecognitionResult(
-                    v3::StreamingRecognitionResult {
-                        message_type: kind.into(),
-                        transcript: text.to_owned(),
-                        is_final,
-                        speech_end_offset: Some(prost_types::Duration {
-                            seconds: 2,
-                            nanos: 500_000_000,
-                        }),
-                        ..v3::StreamingRecognitionResult::default()
-                    },
-                )),
-                ..v3::StreamingDetectIntentResponse::default()
-            })
-        };
-        assert!(matches!(
-            event(MessageType::Transcript, "hel", false),
-            Some(BackendEvent::Interim { text }) if text == "hel"
-        ));
-        assert!(matches!(
-            event(MessageType::Transcript, "hello", true),
-            Some(BackendEvent::Final { text, end_offset: Some(end) })
-                if text == "hello" && end == Duration::from_millis(2500)
-        ));
-        assert!(matches!(
-            event(MessageType::EndOfSingleUtterance, "", false),
-            Some(BackendEvent::EndOfUtterance)
-        ));
-        assert!(event(MessageType::Transcript, "", false).is_none());
-        assert!(event(MessageType::Unspecified, "x", false).is_none());
-        assert!(backend_event(v3::StreamingDetectIntentResponse::default()).is_none());
-    }
-
-    #[test]
-    fn an_answer_says_whether_it_is_partial_and_may_be_cut() {
-        use v3::detect_intent_response::ResponseType;
-
-        for (kind, allow_cancellation, expected) in [
-            (ResponseType::Partial, true, Some(Cancellation::Allowed)),
-            (ResponseType::Partial, false, Some(Cancellation::Forbidden)),
-            (ResponseType::Final, true, None),
-            (ResponseType::Unspecified, false, None),
-        ] {
-            let response = v3::DetectIntentResponse {
-                response_type: kind.into(),
-                allow_cancellation,
-                ..v3::DetectIntentResponse::default()
-            };
-            assert_eq!(answer(response).partial, expected);
-        }
-    }
-
-    #[test]
-    fn an_answer_carries_query_match_intent_page_and_settings() {
-        let response = v3::DetectIntentResponse {
-            query_result: Some(v3::QueryResult {
-                query: Some(Query::Transcript("my balance".to_owned())),
-                r#match: Some(v3::Match {
-                    match_type: v3::r#match::MatchType::Intent.into(),
-                    intent: Some(v3::Intent {
-                        display_name: "balance".to_owned(),
-                        ..v3::Intent::default()
-                    }),
-                    ..v3::Match::default()
-                }),
-                current_page: Some(v3::Page {
-                    name: "…/pages/END_SESSION".to_owned(),
-                    ..v3::Page::default()
-                }),
-                advanced_settings: Some(v3::AdvancedSettings {
-                    speech_settings: Some(v3::advanced_settings::SpeechSettings {
-                        no_speech_timeout: Some(prost_types::Duration {
-                            seconds: 7,
-                            nanos: 0,
-                        }),
-                        ..v3::advanced_settings::SpeechSettings::default()
-                    }),
-                    dtmf_settings: Some(v3::advanced_settings::DtmfSettings {
-                        enabled: true,
-                        max_digits: 4,
-                        finish_digit: "#".to_owned(),
-                        interdigit_timeout_duration: Some(prost_types::Duration::default()),
-                        ..v3::advanced_settings::DtmfSettings::default()
-                    }),
-                    ..v3::AdvancedSettings::default()
-                }),
-                ..v3::QueryResult::default()
-            }),
-            ..v3::DetectIntentResponse::default()
-        };
-        let answer = answer(response);
-        assert_eq!(answer.query, "my balance");
-        assert_eq!(answer.match_kind, MatchKind::Intent);
-        assert_eq!(answer.intent, "balance");
-        assert_eq!(answer.page, "…/pages/END_SESSION");
-        assert_eq!(
-            answer.settings,
-            AgentSettings {
-                no_speech_timeout: Some(Duration::from_secs(7)),
-                dtmf: Some(DtmfSettings {
-                    enabled: true,
-                    max_digits: Some(4),
-                    finish_digit: Digit::from_char('#'),
-                    interdigit_timeout: None,
-                }),
-                ..AgentSettings::default()
-            }
-        );
-    }
-
-    #[test]
-    fn match_types_of_the_future_are_of_no_concern() {
-        let kinds: Vec<_> = (0..=10).map(match_kind).collect();
-        use MatchKind::Event;
-        use MatchKind::Intent;
-        use MatchKind::NoInput;
-        use MatchKind::NoMatch;
-        use MatchKind::Other;
-        assert_eq!(
-            kinds,
-            [
-                Other, Intent, Intent, Other, NoMatch, NoInput, Event, Other, Other, Other, Other
-            ]
-        );
-    }
-
-    #[test]
-    fn audio_is_believed_to_be_what_the_agent_says_and_what_cannot_be_played_is_left_out() {
-        let said = |encoding: i32, rate| {
-            audio(
-                Bytes::from_static(b"x"),
-                Some(v3::OutputAudioConfig {
-                    audio_encoding: encoding,
-                    sample_rate_hertz: rate,
-                    synthesize_speech_config: None,
-                }),
-            )
-        };
-        let mulaw = AudioFormat {
-            encoding: Encoding::Mulaw,
-            rate: SampleRate::HZ_8000,
-        };
-        assert_eq!(said(5, 8000).format, Some(mulaw));
-        for unsaid in [
-            said(0, 8000),
-            said(5, 0),
-            audio(Bytes::from_static(b"x"), None),
-        ] {
-            assert_eq!(unsaid.format, None);
-            assert_eq!(unsaid.bytes, "x");
-        }
-        for unplayable in [said(2, 24_000), said(3, 24_000), said(99, 8000)] {
-            assert_eq!(unplayable, Audio::default());
-        }
-    }
-
-    #[test]
-    fn every_message_has_its_word_and_those_without_use_are_named() {
-        use response_message as sent;
-        use response_message::Message as Sent;
-
-        let metadata = strings([("queue", "sales".to_owned())]);
-        for (from, expected) in [
-            (
-                Sent::Text(sent::Text {
-                    text: vec!["a".to_owned(), "b".to_owned()],
-                    allow_playback_interruption: true,
-                }),
-                text("a", true),
-            ),
-            (
-                Sent::OutputAudioText(sent::OutputAudioText {
-                    source: Some(sent::output_audio_text::Source::Ssml(
-                        "<speak>You &amp; <break time=\"1s\"/> me</speak>".to_owned(),
-                    )),
-                    allow_playback_interruption: false,
-                }),
-                text("You & me", false),
-            ),
-            (
-                Sent::PlayAudio(sent::PlayAudio {
-                    audio_uri: "gs://b/o.wav".to_owned(),
-                    allow_playback_interruption: true,
-                }),
-                Message::PlayAudio {
-                    uri: "gs://b/o.wav".to_owned(),
-                    interruptible: true,
-                },
-            ),
-            (
-                Sent::MixedAudio(sent::MixedAudio {
-                    segments: vec![
-                        mixed(Some(sent::mixed_audio::segment::Content::Audio(
-                            Bytes::from_static(b"pcm"),
-                        ))),
-                        mixed(None),
-                        mixed(Some(sent::mixed_audio::segment::Content::Uri(
-                            "https://h/x".to_owned(),
-                        ))),
-                    ],
-                }),
-                Message::MixedAudio(vec![
-                    MixedSegment {
-                        content: MixedContent::Audio(Bytes::from_static(b"pcm")),
-                        interruptible: true,
-                    },
-                    MixedSegment {
-                        content: MixedContent::Uri("https://h/x".to_owned()),
-                        interruptible: true,
-                    },
-                ]),
-            ),
-            (
-                Sent::Payload(metadata.clone()),
-                Message::Payload(json!({ "queue": "sales" })),
-            ),
-            (
-                Sent::LiveAgentHandoff(sent::LiveAgentHandoff {
-                    metadata: Some(metadata),
-                }),
-                Message::LiveAgentHandoff(json!({ "queue": "sales" })),
-            ),
-            (
-                Sent::ConversationSuccess(sent::ConversationSuccess { metadata: None }),
-                Message::ConversationSuccess(json!({})),
-            ),
-            (
-                Sent::TelephonyTransferCall(sent::TelephonyTransferCall {
-                    endpoint: Some(sent::telephony_transfer_call::Endpoint::PhoneNumber(
-                        "+4930123".to_owned(),
-                    )),
-                }),
-                Message::TransferCall("+4930123".to_owned()),
-            ),
-            (
-                Sent::TelephonyTransferCall(sent::TelephonyTransferCall { endpoint: None }),
-                Message::Unsupported("telephony_transfer_call"),
-            ),
-            (
-                Sent::EndInteraction(sent::EndInteraction {}),
-                Message::EndInteraction,
-            ),
-            (
-                Sent::KnowledgeInfoCard(sent::KnowledgeInfoCard {}),
-                Message::Unsupported("knowledge_info_card"),
-            ),
-            (
-                Sent::ToolCall(v3::ToolCall::default()),
-                Message::Unsupported("tool_call"),
-            ),
-        ] {
-            let converted = message(v3::ResponseMessage {
-                message: Some(from),
-                ..v3::ResponseMessage::default()
-            });
-            assert_eq!(converted, expected);
-        }
-        assert_eq!(
-            message(v3::ResponseMessage::default()),
-            Message::Unsupported("unknown")
-        );
-    }
-
-    #[test]
-    fn json_keeps_whole_numbers_whole_and_ends_at_its_depth() {
-        assert_eq!(json_number(7.0), json!(7));
-        assert_eq!(json_number(-0.5), json!(-0.5));
-        assert_eq!(json_number(f64::NAN), Value::Null);
-        assert_eq!(json_number(1e300), json!(1e300));
-
-        let mut deep = Kind::BoolValue(true);
-        for _ in 0..1000 {
-            deep = Kind::ListValue(prost_types::ListValue {
-                values: vec![value(deep)],
-            });
-        }
-        let mut levels = 0;
-        let mut found = &json_of(deep, MAX_JSON_DEPTH);
-        while let Some(inner) = found.get(0) {
-            levels += 1;
-            found = inner;
-        }
-        assert_eq!((levels, found), (MAX_JSON_DEPTH, &Value::Null));
-    }
-
-    #[test]
-    fn a_servers_status_keeps_its_kind_and_a_broken_connection_is_unavailable() {
-        let status = Status::internal("their fault");
-        assert_eq!(fault(&status).kind, FaultKind::Internal);
-        assert_eq!(fault(&status).message, "their fault");
-        assert_eq!(fault(&Status::unknown("?")).kind, FaultKind::Other);
-        assert_eq!(
-            fault(&Status::out_of_range("too long")).kind,
-            FaultKind::OutOfRange
-        );
-        let broken = Status::from_error(Box::new(std::io::Error::from(
-            std::io::ErrorKind::BrokenPipe,
-        )));
-        assert_eq!(broken.code(), Code::Unknown);
-        assert_eq!(fault(&broken).kind, FaultKind::Unavailable);
-    }
-
-    fn conversation() -> Conversation {
-        let start = SessionStart {
-            id: "s".to_owned(),
-            caller: "+15551234567".to_owned(),
-            dialled: "1000".to_owned(),
-            ingress: "sip",
-            parameters: [("tier".to_owned(), "gold".to_owned())].into(),
-            output: AudioFormat {
-                encoding: Encoding::Linear16,
-                rate: SampleRate::HZ_16000,
-            },
-        };
-        Conversation::new(
-            "projects/p/locations/l/agents/a",
-            "de-DE",
-            "telephony",
-            start,
-        )
-    }
-
-    fn speech(prompt_ms: u64) -> TurnInput {
-        TurnInput::Speech {
-            format: AudioFormat {
-                encoding: Encoding::Mulaw,
-                rate: SampleRate::HZ_8000,
-            },
-            barge_in: BargeInWindow {
-                no_barge_in: Duration::from_millis(prompt_ms.min(250)),
-                total: Duration::from_millis(prompt_ms),
-            },
-        }
-    }
-
-    fn text(text: &str, interruptible: bool) -> Message {
-        Message::Text {
-            text: text.to_owned(),
-            interruptible,
-        }
-    }
-
-    fn mixed(
-        content: Option<response_message::mixed_audio::segment::Content>,
-    ) -> response_message::mixed_audio::Segment {
-        response_message::mixed_audio::Segment {
-            content,
-            allow_playback_interruption: true,
-        }
-    }
-}
+mod tests;

@@ -30,6 +30,8 @@ use crate::io::backend::UPLINK_CAPACITY;
 use crate::io::backend::auth;
 use crate::io::backend::auth::Auth;
 use crate::io::backend::auth::AuthError;
+use crate::io::backend::breaker::Circuit;
+use crate::io::backend::breaker::Policy;
 use crate::io::backend::cx::convert::Conversation;
 use crate::io::backend::cx::stream::Turn;
 use crate::io::backend::endpoint;
@@ -52,11 +54,14 @@ struct Agent {
     label: Arc<str>,
     version: Version,
     pool: Pool,
-    auth: Auth,
+    circuit: Arc<Circuit>,
+    auth: Arc<Auth>,
     /// The resource name under which sessions are: the agent's, or its environment's.
     parent: String,
     language: String,
     model: String,
+    /// The channel whose messages are wanted; empty for those that are for every channel.
+    channel: String,
 }
 
 /// The version of the API, which is part of every path.
@@ -67,7 +72,7 @@ enum Version {
 }
 
 impl CxBackend {
-    /// The agent `name` as configured. Connects to nothing; [`Self::check`] does.
+    /// The agent `name` as configured; `fallback` says when its endpoint is left alone. Connects to nothing; [`Self::check`] does.
     ///
     /// # Errors
     /// If endpoint, credentials file, client certificate or Google's environment variables are wrong.
@@ -77,9 +82,10 @@ impl CxBackend {
     pub fn new(
         name: &str,
         agent: &config::Agent,
+        fallback: &config::Fallback,
         environment: &GoogleEnvironment,
     ) -> anyhow::Result<Self> {
-        Self::build(name, agent, environment).with_context(|| format!("agents.{name}"))
+        Self::build(name, agent, fallback, environment).with_context(|| format!("agents.{name}"))
     }
 
     /// Fetches a token, unless the agent is spoken to in plain text. For the start of the gateway: without it, missing
@@ -91,9 +97,15 @@ impl CxBackend {
         self.agent.auth.check().await
     }
 
+    /// Who the agent's calls are towards Google.
+    pub fn auth(&self) -> Arc<Auth> {
+        self.agent.auth.clone()
+    }
+
     fn build(
         name: &str,
         agent: &config::Agent,
+        fallback: &config::Fallback,
         environment: &GoogleEnvironment,
     ) -> anyhow::Result<Self> {
         let version = match agent.kind {
@@ -111,6 +123,7 @@ impl CxBackend {
         let auth = Auth::new(name, credentials, environment, target.trust)?;
         let identity = identity.filter(|_| target.trust == Trust::Google);
         let pool = Pool::new(&target, identity).context("TLS")?;
+        let label: Arc<str> = name.into();
         tracing::info!(
             agent = name,
             host = %target.uri,
@@ -120,13 +133,15 @@ impl CxBackend {
         );
         Ok(Self {
             agent: Arc::new(Agent {
-                label: name.into(),
+                label: label.clone(),
                 version,
                 pool,
-                auth,
+                circuit: Circuit::new(label, Policy::new(fallback)),
+                auth: Arc::new(auth),
                 parent: parent(agent),
                 language: agent.language.clone(),
                 model: agent.model.clone().unwrap_or_default(),
+                channel: agent.channel.clone().unwrap_or_default(),
             }),
         })
     }
@@ -135,11 +150,17 @@ impl CxBackend {
 impl Backend for CxBackend {
     fn session(&self, start: SessionStart) -> Box<dyn Session> {
         let agent = self.agent.clone();
-        let conversation = Conversation::new(&agent.parent, &agent.language, &agent.model, start);
+        let conversation = Conversation::new(
+            &agent.parent,
+            &agent.language,
+            &agent.model,
+            &agent.channel,
+            start,
+        );
         Box::new(CxSession {
             agent,
             conversation,
-            answered: Arc::default(),
+            known: Arc::default(),
         })
     }
 }
@@ -148,8 +169,16 @@ impl Backend for CxBackend {
 struct CxSession {
     agent: Arc<Agent>,
     conversation: Conversation,
-    /// Whether a turn has been answered, so that the agent is known to have the session's parameters.
-    answered: Arc<AtomicBool>,
+    known: Arc<Known>,
+}
+
+/// What the turns of a conversation have found out.
+#[derive(Default)]
+struct Known {
+    /// A turn has been answered, so that the agent has the session's parameters.
+    answered: AtomicBool,
+    /// The call has been told that messages for another channel come and are left out.
+    other_channel: AtomicBool,
 }
 
 impl Session for CxSession {
@@ -171,16 +200,17 @@ impl Session for CxSession {
             | TurnInput::Dtmf { .. }
             | TurnInput::ToolResult(_) => (None, None),
         };
-        let is_new = !self.answered.load(Ordering::Acquire);
+        let is_new = !self.known.answered.load(Ordering::Acquire);
+        let stream = turn.stream;
         let cancelled = CancellationToken::new();
         let task = tokio::spawn(
             Turn {
                 agent: self.agent.clone(),
-                stream: turn.stream,
-                first: convert::first_request(&self.conversation, turn.input, is_new),
+                stream,
+                first: convert::first_request(&self.conversation, turn, is_new),
                 audio: uplink,
                 cancelled: cancelled.clone(),
-                answered: self.answered.clone(),
+                known: self.known.clone(),
                 events,
             }
             .run(),

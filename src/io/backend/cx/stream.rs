@@ -9,13 +9,15 @@
 //! of concurrent streams. A connection that dies later is found by the pool's pings; a server that takes everything and
 //! never answers, by [`TURN_TIMEOUT`].
 //!
+//! **The circuit** ([`Circuit`](crate::io::backend::breaker::Circuit)) is asked before anything else. The first message of the
+//! server settles the stream for it, else its end does, by what went wrong and how far it got.
+//!
 //! **Half-close and cancel.** The end of the audio ring half-closes. A dropped turn ends the ring too, but has set
 //! `cancelled` before; then the request stream does not end, it is reset, so that the agent does not answer a turn that was
 //! given up (and change the session by it).
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 use std::task::Context;
 use std::task::Poll;
@@ -40,14 +42,20 @@ use tonic::metadata::MetadataMap;
 use tonic::metadata::MetadataValue;
 use tonic_prost::ProstCodec;
 
+use crate::engine::call::event::Answer;
 use crate::engine::call::event::BackendEvent;
 use crate::engine::call::event::Fault;
 use crate::engine::call::event::FaultKind;
+use crate::engine::call::event::Message;
 use crate::engine::call::event::StreamId;
 use crate::engine::media::ring;
+use crate::io::backend::breaker::Outcome;
+use crate::io::backend::breaker::Permit;
 use crate::io::backend::cx::Agent;
+use crate::io::backend::cx::Known;
 use crate::io::backend::cx::Version;
 use crate::io::backend::cx::convert;
+use crate::io::backend::cx::convert::Listener;
 use crate::io::metrics;
 use crate::io::metrics::Alive;
 use crate::io::metrics::Object;
@@ -78,7 +86,7 @@ pub(super) struct Turn {
     pub(super) first: StreamingDetectIntentRequest,
     pub(super) audio: Option<ring::Receiver<u8>>,
     pub(super) cancelled: CancellationToken,
-    pub(super) answered: Arc<AtomicBool>,
+    pub(super) known: Arc<Known>,
     pub(super) events: mpsc::Sender<(StreamId, BackendEvent)>,
 }
 
@@ -87,19 +95,40 @@ impl Turn {
     pub(super) async fn run(self) {
         let mut counted = Counted::new(self.agent.label.clone());
         let (stream, events) = (self.stream, self.events.clone());
-        let fault = match timeout(TURN_TIMEOUT, self.converse()).await {
-            Ok(outcome) => outcome.err(),
-            Err(_) => Some(Fault {
-                kind: FaultKind::DeadlineExceeded,
-                message: format!("no answer within {} s", TURN_TIMEOUT.as_secs()),
-            }),
+        let fault = match self.agent.circuit.admit(now()) {
+            Ok(permit) => self.take(permit).await.err(),
+            Err(fault) => Some(fault),
         };
         counted.fault = fault.as_ref().map(|fault| fault.kind);
         // A call that no longer listens needs no goodbye.
         let _ = events.send((stream, BackendEvent::Closed(fault))).await;
     }
 
-    async fn converse(self) -> Result<(), Fault> {
+    /// Converses in the time that there is, and draws the conclusions from how it ended.
+    async fn take(self, permit: Permit) -> Result<(), Fault> {
+        let agent = self.agent.clone();
+        let mut contact = Contact {
+            permit,
+            reach: Reach::Nowhere,
+        };
+        let result = timeout(TURN_TIMEOUT, self.converse(&mut contact))
+            .await
+            .unwrap_or_else(|_| {
+                Err(Fault {
+                    kind: FaultKind::DeadlineExceeded,
+                    message: format!("no answer within {} s", TURN_TIMEOUT.as_secs()),
+                })
+            });
+        let kind = result.as_ref().err().map(|fault| fault.kind);
+        let outcome = outcome(kind, contact.reach);
+        contact.permit.settle(outcome, now());
+        if kind == Some(FaultKind::Unauthenticated) {
+            agent.auth.renew(now());
+        }
+        result
+    }
+
+    async fn converse(self, contact: &mut Contact) -> Result<(), Fault> {
         let opening = timeout(OPEN_TIMEOUT, self.agent.auth.headers());
         let headers = opening
             .await
@@ -108,7 +137,8 @@ impl Turn {
             kind: FaultKind::ResourceExhausted,
             message: "every connection to the agent is full".to_owned(),
         })?;
-        let (opened, has_opened) = oneshot::channel();
+        contact.reach = Reach::Dialling;
+        let (opened, mut has_opened) = oneshot::channel();
         let mut request = Request::new(Uplink {
             first: Some((self.first, opened)),
             audio: self.audio,
@@ -136,12 +166,20 @@ impl Turn {
         tokio::pin!(call);
         let response = tokio::select! {
             response = &mut call => response,
-            opened = timeout(OPEN_TIMEOUT, has_opened) => match opened {
+            opened = timeout(OPEN_TIMEOUT, &mut has_opened) => match opened {
+                Ok(Ok(())) => {
+                    contact.reach = Reach::Server;
+                    call.await
+                }
                 // Not opened at all is for the call itself to explain.
-                Ok(_) => call.await,
+                Ok(Err(_)) => call.await,
                 Err(_) => Err(unopened("no stream")),
             },
         };
+        if has_opened.try_recv().is_ok() {
+            // The response was as fast.
+            contact.reach = Reach::Server;
+        }
         let mut responses = response?.into_inner();
         let mut is_answered = false;
         while let Some(response) = responses
@@ -149,12 +187,18 @@ impl Turn {
             .await
             .map_err(|status| convert::fault(&status))?
         {
+            contact.permit.settle(Outcome::Success, now());
             log_webhooks(&self.agent.label, &response);
-            let Some(event) = convert::backend_event(response) else {
+            let listener = Listener {
+                language: &self.agent.language,
+                channel: &self.agent.channel,
+            };
+            let Some(mut event) = convert::backend_event(response, listener) else {
                 continue;
             };
-            if let BackendEvent::Answer(answer) = &event {
-                self.answered.store(true, Ordering::Release);
+            if let BackendEvent::Answer(answer) = &mut event {
+                self.known.answered.store(true, Ordering::Release);
+                self.known.tell_of_other_channel_once(answer);
                 is_answered |= answer.partial.is_none();
             }
             if self.events.send((self.stream, event)).await.is_err() {
@@ -170,6 +214,63 @@ impl Turn {
                 kind: FaultKind::Internal,
                 message: NO_FINAL_ANSWER.to_owned(),
             }),
+        }
+    }
+}
+
+/// What a stream knows of its endpoint.
+struct Contact {
+    permit: Permit,
+    reach: Reach,
+}
+
+/// How far a stream got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reach {
+    /// It has no token yet, or no place in the pool.
+    Nowhere,
+    /// A connection is to take it.
+    Dialling,
+    /// A connection took its first request.
+    Server,
+}
+
+/// What the end of a stream that heard nothing says about its endpoint.
+fn outcome(fault: Option<FaultKind>, reach: Reach) -> Outcome {
+    match fault {
+        None => Outcome::Success,
+        Some(FaultKind::Cancelled | FaultKind::CircuitOpen) => Outcome::Unknown,
+        Some(FaultKind::Unavailable) if reach == Reach::Server => Outcome::Broken,
+        Some(FaultKind::Unavailable) => Outcome::Failure,
+        // Credentials that yield no token, and a full pool, are matters of ours.
+        Some(_) if reach == Reach::Nowhere => Outcome::Unknown,
+        Some(FaultKind::ResourceExhausted | FaultKind::DeadlineExceeded) => Outcome::Failure,
+        // Who can be wrong is alive.
+        Some(
+            FaultKind::InvalidArgument
+            | FaultKind::NotFound
+            | FaultKind::PermissionDenied
+            | FaultKind::FailedPrecondition
+            | FaultKind::Aborted
+            | FaultKind::OutOfRange
+            | FaultKind::Internal
+            | FaultKind::Unauthenticated
+            | FaultKind::Other,
+        ) => Outcome::Success,
+    }
+}
+
+/// The clock that tests may stop.
+fn now() -> std::time::Instant {
+    Instant::now().into_std()
+}
+
+impl Known {
+    /// That messages are left out is news once in a call, however many there are.
+    fn tell_of_other_channel_once(&self, answer: &mut Answer) {
+        let is_told = |message: &Message| *message == convert::OTHER_CHANNEL;
+        if answer.messages.iter().any(is_told) && self.other_channel.swap(true, Ordering::Relaxed) {
+            answer.messages.retain(|message| !is_told(message));
         }
     }
 }

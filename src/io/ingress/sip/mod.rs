@@ -13,7 +13,6 @@
 //! (`engine::rtp`, `engine::sdp`).
 
 pub mod digest;
-pub mod handoff;
 pub mod info_dtmf;
 pub mod normalise;
 pub mod outgoing;

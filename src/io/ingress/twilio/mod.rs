@@ -4,7 +4,8 @@
 //!    websocket, with a one-time token ([`token`]) as a parameter.
 //! 2. Twilio opens `GET /twilio/media` ([`media`]) and speaks JSON ([`messages`]): `connected`, `start` with the token,
 //!    then fifty `media` messages a second. From `start` on it is a leg of a call.
-//! 3. When the websocket closes, Twilio asks `POST /twilio/action` what comes next: hang up, or dial someone.
+//! 3. When the websocket closes, Twilio asks `POST /twilio/action` what comes next: hang up, or dial someone ([`dial`]). If
+//!    nobody there takes the call, it asks once more, and is told to connect a new websocket, as in 1.
 //!
 //! Requests carry Twilio's signature ([`signature`]); the token is demanded even where the signature is not. Whatever is
 //! turned away is turned away by a name ([`refused`]) that the peer, the log and the metrics all see.
@@ -37,6 +38,7 @@ use crate::io::ingress::Exchange;
 use crate::io::ingress::twilio::refused::Refused;
 use crate::io::ingress::twilio::token::Tokens;
 
+mod dial;
 mod ending;
 mod line;
 pub mod measure;
@@ -149,6 +151,11 @@ impl Shared {
             _ => base.clone(),
         };
         format!("{base}/twilio/media")
+    }
+
+    /// Where Twilio asks what comes next.
+    fn action_url(&self) -> String {
+        format!("{}/twilio/action", self.ingress.public_url)
     }
 
     /// Checks X-Twilio-Signature against the forms that a URL may have; the first is the one that should be right.

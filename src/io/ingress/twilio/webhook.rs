@@ -17,6 +17,8 @@ use axum::response::Response;
 use tracing::info;
 
 use super::Shared;
+use super::dial;
+use super::dial::Dialled;
 use super::measure;
 use super::refused::Refused;
 use super::signature;
@@ -58,20 +60,51 @@ pub(super) async fn voice(
     }
 }
 
-/// `POST /twilio/action`: what comes after our websocket.
+/// `POST /twilio/action`: what comes after our websocket, and after a `<Dial>`.
 pub(super) async fn action(
     State(shared): State<Arc<Shared>>,
     RawQuery(raw_query): RawQuery,
+    query: Result<Query<Pairs>, QueryRejection>,
     headers: HeaderMap,
     form: Result<Form<Pairs>, FormRejection>,
 ) -> Response {
     let form = form.map(|Form(pairs)| pairs).unwrap_or_default();
+    let query = query.map(|Query(pairs)| pairs).unwrap_or_default();
     match signed_call_sid(&shared, "/twilio/action", raw_query, &headers, &form) {
-        Ok(call_sid) => {
-            let exchange = &shared.ingress.exchange;
-            xml(after(&exchange.after_call(IngressKind::Twilio, call_sid)))
-        }
+        Ok(call_sid) => xml(next(&shared, call_sid, &form, &query)),
         Err(reason) => refuse(reason),
+    }
+}
+
+/// What a caller does next whose websocket, or whose `<Dial>`, is over.
+fn next(shared: &Shared, call_sid: &str, form: &Pairs, query: &Pairs) -> String {
+    const HANG_UP: &str = "<Response><Hangup/></Response>";
+    let exchange = &shared.ingress.exchange;
+    let after = match Dialled::of(field(form, "DialCallStatus")) {
+        None => exchange.after_call(IngressKind::Twilio, call_sid),
+        // Who has gone is not brought back; the exchange may forget them as if they had arrived.
+        Some(Dialled::Failed(_)) if dial::is_gone(field(form, "CallStatus")) => {
+            exchange.after_dial(IngressKind::Twilio, call_sid, Ok(()))
+        }
+        Some(Dialled::Taken) => exchange.after_dial(IngressKind::Twilio, call_sid, Ok(())),
+        Some(Dialled::Failed(reason)) => {
+            info!(call_sid, reason, "nobody took a transferred call");
+            exchange.after_dial(IngressKind::Twilio, call_sid, Err(reason))
+        }
+    };
+    match after {
+        AfterCall::HangUp => HANG_UP.to_owned(),
+        AfterCall::Dial(transfer) => dial::twiml(&transfer, &shared.action_url()),
+        // In the middle of a call there is no `<Reject>`: who cannot be let in again can only be hung up on.
+        AfterCall::Return => connect(shared, call_sid, form, query).unwrap_or_else(|reason| {
+            measure::refused(reason);
+            info!(
+                call_sid,
+                reason = reason.label(),
+                "a caller cannot come back"
+            );
+            HANG_UP.to_owned()
+        }),
     }
 }
 
@@ -126,8 +159,11 @@ fn connect(
             _ => {}
         }
     }
-    let action = format!("{}/twilio/action", shared.ingress.public_url);
-    Ok(connect_twiml(&action, &shared.media_url(), &parameters))
+    Ok(connect_twiml(
+        &shared.action_url(),
+        &shared.media_url(),
+        &parameters,
+    ))
 }
 
 fn connect_twiml(action: &str, stream: &str, parameters: &[(&str, &str)]) -> String {
@@ -142,19 +178,6 @@ fn connect_twiml(action: &str, stream: &str, parameters: &[(&str, &str)]) -> Str
     format!(
         r#"<Response><Connect action="{action}"><Stream url="{stream}">{parameters}</Stream></Connect></Response>"#
     )
-}
-
-fn after(after: &AfterCall) -> String {
-    match after {
-        AfterCall::HangUp => "<Response><Hangup/></Response>".to_owned(),
-        AfterCall::Dial(target) if target.starts_with("sip:") => {
-            let target = escape(target);
-            format!("<Response><Dial><Sip>{target}</Sip></Dial></Response>")
-        }
-        AfterCall::Dial(number) => {
-            format!("<Response><Dial>{}</Dial></Response>", escape(number))
-        }
-    }
 }
 
 fn field<'a>(pairs: &'a Pairs, name: &str) -> &'a str {
@@ -179,7 +202,7 @@ fn refuse(reason: Refused) -> Response {
 
 /// Text as it may stand in XML, in an element and in an attribute. What XML cannot say at all (XML 1.0 §2.2: most
 /// control characters) is left out.
-fn escape(text: &str) -> String {
+pub(super) fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {
         match character {
@@ -213,19 +236,6 @@ mod tests {
              <Parameter name=\"token\" value=\"T\"/>\
              <Parameter name=\"name\" value=\"A &amp; &quot;B&quot; &lt;c&gt;\"/>\
              </Stream></Connect></Response>"
-        );
-    }
-
-    #[test]
-    fn what_comes_after_a_call_is_a_hang_up_or_a_dial() {
-        assert_eq!(after(&AfterCall::HangUp), "<Response><Hangup/></Response>");
-        assert_eq!(
-            after(&AfterCall::Dial("+18005551212".into())),
-            "<Response><Dial>+18005551212</Dial></Response>"
-        );
-        assert_eq!(
-            after(&AfterCall::Dial("sip:a@b?x=1&y=2".into())),
-            "<Response><Dial><Sip>sip:a@b?x=1&amp;y=2</Sip></Dial></Response>"
         );
     }
 

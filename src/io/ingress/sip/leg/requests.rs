@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use tracing::debug;
 
 use crate::engine::call::event::Transfer;
-use crate::io::ingress::sip::handoff;
+use crate::io::ingress::handoff;
 use crate::io::ingress::sip::message;
 use crate::io::ingress::sip::message::field;
 use crate::io::ingress::sip::session_timer;
