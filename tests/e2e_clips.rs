@@ -909,10 +909,12 @@ fn anonymous(agent: &str) -> Account {
     }
 }
 
+type NameServer = dyn Fn(&str, usize) -> Vec<IpAddr> + Send + Sync;
+
 /// A name server that can change its mind: it is told the name and how often it was asked before.
 struct Names {
     asked: AtomicUsize,
-    answer: Box<dyn Fn(&str, usize) -> Vec<IpAddr> + Send + Sync>,
+    answer: Box<NameServer>,
 }
 
 impl Names {

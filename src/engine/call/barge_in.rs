@@ -31,10 +31,16 @@ const WORD: u32 = 4;
 /// Frames within [`EVIDENCE`] that our echo can explain, from which on words without a voice of the caller's are that echo.
 /// With fewer the recogniser has better ears than we have.
 const ECHO: u32 = 10;
-/// Frames of voice in a row that duck the prompt: a click has one.
+/// Frames of voice, or of a sudden noise, in a row that duck the prompt: a click has one.
 const ONSET: u32 = 2;
+/// How much louder than the line a noise must be to duck a prompt like a voice: coughs are, streets are not.
+const SUDDEN_DB: f32 = 15.0;
+/// How fast a line that has become louder is taken for a loud line, in dB per frame.
+const NOISE_RISE_DB: f32 = 0.2;
 /// The longest time for which a prompt stays ducked, whatever the caller does.
 const LONGEST_DUCK: Duration = Duration::from_secs(4);
+/// Frames without voice that part one utterance from the next: a stop consonant is shorter.
+const WORD_GAP: u32 = 10;
 /// Frames without voice after which a prompt that was restored may be ducked again.
 const PAUSE: u32 = 25;
 
@@ -46,9 +52,13 @@ pub(super) struct Floor {
     recent: VecDeque<Evidence>,
     voice_frames: u32,
     echo_frames: u32,
-    /// Frames of the caller's voice, and frames without it, in a row.
+    /// How loud the line is when nobody speaks, in dBFS.
+    noise: f32,
+    /// Frames in a row that are loud enough to duck the prompt, and frames that are not.
+    loud: u32,
+    quiet: u32,
+    /// Frames of the caller's voice in a row.
     voiced: u32,
-    unvoiced: u32,
     /// Since when the caller has been speaking over the prompt.
     speaking_since: Option<Instant>,
     /// When the prompt must be restored at the latest.
@@ -85,8 +95,10 @@ impl Floor {
             recent: VecDeque::with_capacity(EVIDENCE + 1),
             voice_frames: 0,
             echo_frames: 0,
+            noise: 0.0,
+            loud: 0,
+            quiet: 0,
             voiced: 0,
-            unvoiced: 0,
             speaking_since: None,
             ducked_until: None,
             is_resigned: false,
@@ -114,14 +126,19 @@ impl Floor {
             self.voice_frames -= u32::from(old.voice);
             self.echo_frames -= u32::from(old.echo);
         }
-        if evidence.voice {
-            self.voiced += 1;
-            self.unvoiced = 0;
+        let is_sudden = found.maybe_voice
+            && loudness.is_above_echo()
+            && loudness.level() > self.noise + SUDDEN_DB;
+        self.noise = loudness.level().min(self.noise + NOISE_RISE_DB);
+        if evidence.voice || is_sudden {
+            self.loud += 1;
+            self.quiet = 0;
         } else {
-            self.voiced = 0;
-            self.unvoiced = self.unvoiced.saturating_add(1);
+            self.loud = 0;
+            self.quiet = self.quiet.saturating_add(1);
         }
-        self.is_resigned &= self.unvoiced < PAUSE;
+        self.voiced = if evidence.voice { self.voiced + 1 } else { 0 };
+        self.is_resigned &= self.quiet < PAUSE;
     }
 
     /// Whether words can only be our own.
@@ -142,15 +159,17 @@ impl Call {
             self.floor.speaking_since = None;
             return;
         }
+        if self.floor.loud >= ONSET {
+            self.duck();
+        }
         if self.floor.voiced >= ONSET {
             let since = *self.floor.speaking_since.get_or_insert(self.now);
-            self.duck();
             if self.is_cut_by_voice()
                 && self.now.saturating_duration_since(since) >= self.settings.barge_in.voice
             {
                 self.barge_in();
             }
-        } else if self.floor.unvoiced as u128 * FRAME_DURATION.as_millis() >= 200 {
+        } else if self.floor.quiet >= WORD_GAP {
             self.floor.speaking_since = None;
         }
     }

@@ -144,6 +144,11 @@ pub(super) struct Loudness {
 }
 
 impl Loudness {
+    /// How loud the caller is, in dBFS.
+    pub(super) const fn level(self) -> f32 {
+        self.level
+    }
+
     /// Whether this is more than our echo can be.
     pub(super) fn is_above_echo(self) -> bool {
         self.level > self.bar
