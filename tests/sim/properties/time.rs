@@ -177,6 +177,10 @@ impl Wait {
                 self.last_sound = at;
                 self.pause = Duration::ZERO;
             }
+            // Who speaks hears themselves.
+            What::Captured(frame) if history.frames[*frame as usize].sound == Sound::Words => {
+                self.last_sound = at;
+            }
             What::Answered => {
                 self.open = true;
                 self.last_sound = at;
