@@ -88,8 +88,16 @@ pub(crate) fn is_loud(samples: &[i16]) -> bool {
     level_dbfs(samples) > LOUD_DBFS
 }
 
-/// The agent's voice without names, in every format: encoding it anew for each segment would cost more than a call does.
-static TEMPLATES: LazyLock<Vec<(AudioFormat, Vec<u8>)>> = LazyLock::new(|| {
+/// The agent's voice without names, in a format: encoding it anew for each segment would cost more than a call does.
+struct Template {
+    format: AudioFormat,
+    voice: Vec<u8>,
+    /// The two samples of which names are made, above zero and below.
+    above: Vec<u8>,
+    below: Vec<u8>,
+}
+
+static TEMPLATES: LazyLock<Vec<Template>> = LazyLock::new(|| {
     let formats = [
         (Encoding::Mulaw, SampleRate::HZ_8000),
         (Encoding::Linear16, SampleRate::HZ_16000),
@@ -98,7 +106,12 @@ static TEMPLATES: LazyLock<Vec<(AudioFormat, Vec<u8>)>> = LazyLock::new(|| {
         let format = AudioFormat { encoding, rate };
         let frames = (0..TEMPLATE_FRAMES).map(|number| speech(rate, number));
         let halves = frames.flatten().map(|sample| sample / 2);
-        (format, encode(format, halves))
+        Template {
+            format,
+            voice: encode(format, halves),
+            above: encode(format, [watermark::AMPLITUDE].into_iter()),
+            below: encode(format, [-watermark::AMPLITUDE].into_iter()),
+        }
     };
     formats.into_iter().map(template).collect()
 });
@@ -122,19 +135,25 @@ pub(crate) fn prompt(format: AudioFormat, tag: u32, frames: u32) -> Bytes {
         tag < MAX_TAGS && frames <= MAX_FRAMES,
         "{tag}, {frames} frames"
     );
-    let (_, template) = TEMPLATES
+    let template = TEMPLATES
         .iter()
-        .find(|(other, _)| *other == format)
+        .find(|template| template.format == format)
         .expect("an agent speaks as the leg does");
     let length = format.rate.frame_samples() * format.encoding.bytes_per_sample();
     let mut bytes = Vec::with_capacity(frames as usize * length);
-    let mut name = [0; watermark::LENGTH];
     for frame in 0..frames {
-        watermark::write(&mut name, Side::Agent, Piece { tag, frame }.number());
-        let name = encode(format, name.into_iter());
+        let name = watermark::signs(Side::Agent, Piece { tag, frame }.number());
+        let begin = bytes.len();
+        for negative in name {
+            bytes.extend_from_slice(if negative {
+                &template.below
+            } else {
+                &template.above
+            });
+        }
         let from = (frame + 7 * tag) as usize % TEMPLATE_FRAMES * length;
-        bytes.extend(&name);
-        bytes.extend(&template[from + name.len()..from + length]);
+        let named = bytes.len() - begin;
+        bytes.extend_from_slice(&template.voice[from + named..from + length]);
     }
     bytes.into()
 }

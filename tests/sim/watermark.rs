@@ -7,9 +7,9 @@
 use crate::dice::mix;
 
 /// Samples that a name takes: 8 ms at 8 kHz.
-pub(crate) const LENGTH: usize = 64;
+const LENGTH: usize = 64;
 /// How far from zero they are: quiet beside a voice, yet far above what ducking or mu-law could make zero.
-const AMPLITUDE: i16 = 300;
+pub(crate) const AMPLITUDE: i16 = 300;
 /// The bits that begin a name.
 const SYNC: u64 = 0xE5A;
 /// Bits of a number.
@@ -35,12 +35,16 @@ const fn word(side: Side, number: u32) -> u64 {
     SYNC << (NUMBER_BITS + CHECK_BITS) | (number as u64) << CHECK_BITS | check
 }
 
-/// Writes `number` (20 bits) into the first samples of a frame.
-pub(crate) fn write(samples: &mut [i16], side: Side, number: u32) {
+/// Which samples of the name of `number` (20 bits) are below zero.
+pub(crate) fn signs(side: Side, number: u32) -> impl Iterator<Item = bool> {
     assert!(number < 1 << NUMBER_BITS, "a number has {NUMBER_BITS} bits");
     let word = word(side, number);
-    for (place, sample) in samples.iter_mut().take(LENGTH).enumerate() {
-        let negative = word >> (LENGTH - 1 - place) & 1 == 1;
+    (0..LENGTH).map(move |place| word >> (LENGTH - 1 - place) & 1 == 1)
+}
+
+/// Writes `number` (20 bits) into the first samples of a frame.
+pub(crate) fn write(samples: &mut [i16], side: Side, number: u32) {
+    for (sample, negative) in samples.iter_mut().zip(signs(side, number)) {
         *sample = if negative { -AMPLITUDE } else { AMPLITUDE };
     }
 }

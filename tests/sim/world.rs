@@ -1,5 +1,6 @@
 //! One run: a call, its caller, the ways between them and the service, turned in virtual time as the driver turns a call.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -109,10 +110,11 @@ pub(crate) fn run(seed: u64) -> History {
 impl World {
     fn new(seed: u64) -> Self {
         let mut dice = Dice::new(seed, "world");
-        let length = match dice.between(0, 99) {
+        // Short, so that there can be many; long enough for a few turns.
+        let length = match dice.between(0, 199) {
             0 => dice.ms(20_000, 60_000),
-            1..=9 => dice.ms(8_000, 20_000),
-            _ => dice.ms(2_000, 9_000),
+            1..=12 => dice.ms(8_000, 20_000),
+            _ => dice.ms(2_000, 8_000),
         };
         // Twice the samples cost twice the time, and hardly anything in the engine depends on the rate.
         let rate = if dice.chance(0.15) {
@@ -571,7 +573,20 @@ impl World {
 
 /// The settings of a run.
 fn settings(dice: &mut Dice, leg: LegTraits) -> CallSettings {
-    let mut settings = CallSettings::new(leg);
+    // The defaults hold the sound of a chime, which is made anew each time.
+    static WIDE: LazyLock<CallSettings> =
+        LazyLock::new(|| CallSettings::new(whip::traits(SampleRate::HZ_16000)));
+    static NARROW: LazyLock<CallSettings> =
+        LazyLock::new(|| CallSettings::new(whip::traits(SampleRate::HZ_8000)));
+    let defaults: &CallSettings = if leg.rate == SampleRate::HZ_8000 {
+        &NARROW
+    } else {
+        &WIDE
+    };
+    let mut settings = CallSettings {
+        leg,
+        ..defaults.clone()
+    };
     if leg.rate == SampleRate::HZ_8000 {
         settings.uplink.encoding = dice.pick(&[
             Encoding::Mulaw,

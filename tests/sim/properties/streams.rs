@@ -38,6 +38,8 @@ pub(crate) fn one_stream_at_a_time(history: &History) -> Verdict {
             | What::AnswerCame {
                 stream, last: true, ..
             } if open == Some(*stream) => open = None,
+            // A final answer that comes before the utterance is over ends it: the stream is half-closed after all.
+            What::HalfClosed(stream) if open.is_none() && last == Some(*stream) => {}
             What::Cancelled(stream) | What::HalfClosed(stream) if open != Some(*stream) => {
                 return Err(format!(
                     "{what:?} of {stream:?} at {at:?}, which is not open"
