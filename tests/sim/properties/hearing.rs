@@ -26,6 +26,8 @@ const EDGES: usize = 4;
 const OVERLAP: usize = 1;
 /// Digits send away the words before them so long after they were pressed: the pause that ends them.
 const DIGITS: Duration = Duration::from_secs(5);
+/// What of an utterance that was excused while it was under way is taken for its end.
+const TAIL: Duration = Duration::from_millis(400);
 /// How long before a final without an offset its words are taken to have ended.
 const FINAL_DELAY: Duration = Duration::from_millis(300);
 
@@ -57,6 +59,8 @@ struct Hearing {
     vague: bool,
     over: bool,
     answered: bool,
+    /// Whether any words were understood.
+    words: bool,
 }
 
 /// The fates of all frames.
@@ -65,6 +69,8 @@ struct Ledger<'a> {
     fates: Vec<Fate>,
     streams: BTreeMap<StreamId, Hearing>,
     pressed: Option<At>,
+    /// When all was excused last, and the utterance that was under way.
+    excused: Option<(At, u32)>,
     echo_refused: bool,
     unheard: Duration,
 }
@@ -123,6 +129,7 @@ impl<'a> Ledger<'a> {
             fates: vec![Fate::default(); history.frames.len()],
             streams: BTreeMap::new(),
             pressed: None,
+            excused: None,
             echo_refused: false,
             unheard: Duration::ZERO,
         };
@@ -134,10 +141,10 @@ impl<'a> Ledger<'a> {
 
     fn see(&mut self, what: &What, at: At) {
         match what {
-            What::Captured(frame) => self.fates[*frame as usize].captured = Some(at),
+            What::Captured(frame) => self.on_captured(*frame, at),
             What::Pressed(..) => self.pressed = Some(at),
             // What is heard on hold is the music of the caller's side.
-            What::Held(false) => self.excuse_all(),
+            What::Held(false) => self.excuse_all(at),
             What::Opened {
                 stream,
                 kind,
@@ -155,6 +162,7 @@ impl<'a> Ledger<'a> {
                     vague: false,
                     over: false,
                     answered: false,
+                    words: false,
                 };
                 self.streams.insert(*stream, hearing);
             }
@@ -169,13 +177,22 @@ impl<'a> Ledger<'a> {
                 understood,
                 ..
             } => self.on_final(*stream, *end_offset, understood, at),
-            What::AnswerCame { stream, last, .. } => self.on_answer(*stream, *last),
+            What::AnswerCame { stream, last, .. } => self.on_answer(*stream, *last, at),
             What::Cancelled(stream) => self.on_cancelled(*stream, at),
-            What::Closed(stream, fault) => self.on_closed(*stream, *fault),
+            What::Closed(stream, fault) => self.on_closed(*stream, *fault, at),
             What::Measured(Measure::Unheard(unheard)) => self.unheard += *unheard,
             What::Measured(Measure::BargeInEcho) => self.echo_refused = true,
             _ => {}
         }
+    }
+
+    fn on_captured(&mut self, frame: u32, at: At) {
+        let fate = &mut self.fates[frame as usize];
+        fate.captured = Some(at);
+        let utterance = self.history.frames[frame as usize].utterance;
+        fate.excused = self
+            .excused
+            .is_some_and(|(before, of)| of == utterance && at <= before + TAIL);
     }
 
     fn on_delivered(&mut self, stream: StreamId, frame: u32, place: u64) {
@@ -204,6 +221,7 @@ impl<'a> Ledger<'a> {
             return;
         };
         hearing.understood.extend(understood);
+        hearing.words |= !understood.is_empty();
         if let Some(offset) = end_offset {
             hearing.reach = Some(self.history.rate.samples_in(offset));
         } else {
@@ -217,7 +235,7 @@ impl<'a> Ledger<'a> {
         }
     }
 
-    fn on_answer(&mut self, stream: StreamId, last: bool) {
+    fn on_answer(&mut self, stream: StreamId, last: bool, at: At) {
         let frame = self.history.rate.samples_in(FRAME_DURATION);
         let Some(hearing) = self.streams.get_mut(&stream).filter(|it| !it.over) else {
             return;
@@ -226,9 +244,10 @@ impl<'a> Ledger<'a> {
         if hearing.kind != TurnKind::Speech {
             // Listening becomes due with the prompt that follows; voice before it answered nothing. Not so where the
             // turn is one that the gateway makes of its own accord after the caller has spoken.
+            hearing.answered = true;
             let own = hearing.kind == TurnKind::ToolResult || hearing.input.starts_with("sys.");
             if last && !own {
-                self.excuse_all();
+                self.excuse_all(at);
             }
             return;
         }
@@ -264,7 +283,7 @@ impl<'a> Ledger<'a> {
     fn find_lost(&mut self, stream: StreamId, understood: &[u32], last: bool) {
         let hearing = &self.streams[&stream];
         let opened = hearing.opened;
-        let nothing = last && hearing.understood.is_empty() && understood.is_empty();
+        let nothing = last && !hearing.words;
         let got: Vec<u32> = hearing.got.iter().map(|(frame, _)| *frame).collect();
         let Some(first) = understood.first().copied() else {
             if nothing {
@@ -302,7 +321,7 @@ impl<'a> Ledger<'a> {
         };
         hearing.over = true;
         if self.pressed.is_some_and(|pressed| at <= pressed + DIGITS) {
-            self.excuse_all();
+            self.excuse_all(at);
         } else if std::mem::take(&mut self.echo_refused) {
             let got = std::mem::take(&mut hearing.got);
             for (number, _) in got {
@@ -311,18 +330,20 @@ impl<'a> Ledger<'a> {
         }
     }
 
-    fn on_closed(&mut self, stream: StreamId, fault: Option<FaultKind>) {
+    fn on_closed(&mut self, stream: StreamId, fault: Option<FaultKind>, at: At) {
         let Some(hearing) = self.streams.get_mut(&stream).filter(|it| !it.over) else {
             return;
         };
         hearing.over = true;
         // The caller is asked to say it again; or the agent may have acted upon it.
         if fault == Some(FaultKind::DeadlineExceeded) || hearing.answered {
-            self.excuse_all();
+            self.excuse_all(at);
         }
     }
 
-    fn excuse_all(&mut self) {
+    fn excuse_all(&mut self, at: At) {
+        let last = self.fates.iter().rposition(|fate| fate.captured.is_some());
+        self.excused = last.map(|last| (at, self.history.frames[last].utterance));
         self.excuse(|_, _| true);
     }
 

@@ -211,11 +211,15 @@ impl Wait {
                 stream,
                 last,
                 pause,
+                ends,
                 ..
             } if self.is_open(*stream) => {
                 self.pause += *pause;
                 self.answered |= *last;
-                if *last {
+                if *ends {
+                    // They have been told goodbye, and wait for nothing.
+                    self.since = None;
+                } else if *last {
                     self.since.get_or_insert(at);
                 }
             }
