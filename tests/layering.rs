@@ -46,6 +46,7 @@ const MAY_NAME: [(&str, &[&str]); 25] = [
         &[
             "config",
             "io::backend::auth",
+            "io::backend::endpoint",
             "io::clips",
             "io::metrics",
             "io::web",

@@ -164,8 +164,6 @@ fn uplink(setting: config::Uplink, leg: SampleRate) -> AudioFormat {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use bytes::Bytes;
     use tokio::sync::mpsc;
 
@@ -177,15 +175,7 @@ mod tests {
     use crate::io::backend::Session;
     use crate::io::backend::SessionStart;
     use crate::io::backend::TurnStream;
-    use crate::io::backend::auth::Auth;
-    use crate::io::backend::endpoint::GoogleEnvironment;
-    use crate::io::backend::endpoint::Trust;
-    use crate::io::clips::Account;
-    use crate::io::clips::Clips;
     use crate::io::leg::IngressKind;
-    use crate::io::tools::Tools;
-    use crate::io::web::Web;
-    use crate::io::web::WebSettings;
 
     #[test]
     fn the_defaults_of_the_configuration_are_those_of_the_engine() {
@@ -278,18 +268,8 @@ mod tests {
     }
 
     fn configured(config: &config::Config) -> ConfiguredAgent {
-        let web = Arc::new(Web::new(&WebSettings::new(false)));
-        let nowhere = GoogleEnvironment::default();
-        let auth = Auth::new("local", None, &nowhere, Trust::PlainText);
-        let services = Services {
-            clips: Clips::new(config.clips.clone(), web.clone()),
-            tools: Tools::new(web, &BTreeMap::new()).expect("no tools"),
-            account: Account {
-                agent: "local".to_owned(),
-                auth: Arc::new(auth.expect("no credentials")),
-            },
-        };
-        ConfiguredAgent::new(Arc::new(Nobody), &config.agents["local"], config, services)
+        let agent = &config.agents["local"];
+        ConfiguredAgent::new(Arc::new(Nobody), agent, config, Services::unused())
     }
 
     fn config(text: &str) -> config::Config {

@@ -43,6 +43,18 @@ impl Services {
     }
 }
 
+#[cfg(test)]
+impl Services {
+    /// For tests of calls that send nobody.
+    pub(crate) fn unused() -> Self {
+        Self {
+            clips: Clips::unused(),
+            tools: Tools::unused(),
+            account: Account::unused(),
+        }
+    }
+}
+
 /// What one call has sent others out for. Dropping it calls them back.
 pub struct Errands {
     services: Services,

@@ -41,6 +41,14 @@ struct Inner {
     timeout: Duration,
 }
 
+#[cfg(test)]
+impl Tools {
+    pub(crate) fn unused() -> Self {
+        let web = Web::new(&crate::io::web::WebSettings::new(false));
+        Self::new(Arc::new(web), &BTreeMap::new()).expect("no tools")
+    }
+}
+
 impl Tools {
     /// The tools by their resource names, each with its server's URL.
     ///

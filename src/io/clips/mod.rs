@@ -92,6 +92,29 @@ pub struct Account {
     pub auth: Arc<Auth>,
 }
 
+#[cfg(test)]
+impl Clips {
+    pub(crate) fn unused() -> Self {
+        let web = Web::new(&crate::io::web::WebSettings::new(false));
+        Self::new(config::Clips::default(), Arc::new(web))
+    }
+}
+
+#[cfg(test)]
+impl Account {
+    pub(crate) fn unused() -> Self {
+        use crate::io::backend::endpoint::GoogleEnvironment;
+        use crate::io::backend::endpoint::Trust;
+
+        let nowhere = GoogleEnvironment::default();
+        let auth = Auth::new("local", None, &nowhere, Trust::PlainText);
+        Self {
+            agent: "local".to_owned(),
+            auth: Arc::new(auth.expect("no credentials")),
+        }
+    }
+}
+
 impl Clips {
     /// Fetches nothing yet.
     pub fn new(settings: config::Clips, web: Arc<Web>) -> Self {
