@@ -110,12 +110,14 @@ impl Floor {
 
     /// A frame of ours is on its way; it is heard at `at`.
     pub(super) fn played(&mut self, frame: &Frame, at: Instant) {
-        self.echo.played(frame, self.place(at));
+        let since = at.saturating_duration_since(self.began);
+        self.echo.played(frame, frames_in(since));
     }
 
-    /// The caller's frame, and what the detector found in it.
-    pub(super) fn heard(&mut self, frame: &Frame, found: Heard, now: Instant) {
-        let loudness = self.echo.heard(frame, self.place(now));
+    /// The caller's frame, what the detector found in it, and how much audio came before it: that is a steadier clock than
+    /// the one on the wall, by which frames come in bursts.
+    pub(super) fn heard(&mut self, frame: &Frame, found: Heard, before: Duration) {
+        let loudness = self.echo.heard(frame, frames_in(before));
         let evidence = Evidence {
             voice: found.maybe_voice && loudness.is_above_echo(),
             echo: loudness.may_be_echo(),
@@ -156,11 +158,10 @@ impl Floor {
     pub(super) const fn is_certainly_echo(&self) -> bool {
         self.is_echo() && self.is_echo_known
     }
+}
 
-    fn place(&self, at: Instant) -> u64 {
-        let since = at.saturating_duration_since(self.began);
-        (since.as_nanos() / FRAME_DURATION.as_nanos()) as u64
-    }
+fn frames_in(duration: Duration) -> u64 {
+    (duration.as_nanos() / FRAME_DURATION.as_nanos()) as u64
 }
 
 impl Call {

@@ -25,7 +25,7 @@ const ENOUGH: f32 = 70.0;
 /// From this correlation on, what comes back is an echo.
 const ECHO: f32 = 0.8;
 /// Up to this one it is none: chance reaches it at one delay or another.
-const NO_ECHO: f32 = 0.6;
+const NO_ECHO: f32 = 0.4;
 /// A level that changes less than this, in dB² of variance, cannot be compared.
 const STEADY: f32 = 4.0;
 /// How loud an echo may be until it is known.

@@ -195,8 +195,9 @@ impl Call {
     pub fn hear(&mut self, frame: &Frame, now: Instant) {
         self.now = now;
         if !self.ended {
+            let before = self.uplink.duration_of(self.uplink.captured());
             let found = self.uplink.capture(frame, now);
-            self.floor.heard(frame, found, now);
+            self.floor.heard(frame, found, before);
             self.on_voice();
         }
     }
