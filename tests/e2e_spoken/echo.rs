@@ -16,6 +16,7 @@ const PROMPTS: usize = 20;
 const ECHO: &str = r#"echo = { level_db = -20, delay = "150ms" }"#;
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "two minutes on an idle machine of two cores; elsewhere its recognisers starve"]
 async fn the_echo_of_a_hundred_prompts_cuts_none_and_the_caller_still_cuts_one() {
     let agent = Arc::new(Agent::start(CALLS * Ingress::ALL.len()).await);
     on_every_ingress(|ingress| speak_into_a_loudspeaker(ingress, agent.clone())).await;
