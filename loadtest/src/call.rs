@@ -6,7 +6,9 @@
 use std::future;
 use std::path::PathBuf;
 use std::time::Duration;
+use std::time::SystemTime;
 
+use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio::time::MissedTickBehavior;
@@ -18,6 +20,7 @@ use crate::admin::News;
 use crate::dialogue::Act;
 use crate::dialogue::Dialogue;
 use crate::dialogue::ScriptEnd;
+use crate::echo::EchoPath;
 use crate::far_end::FarEndTally;
 use crate::far_end::TICK;
 use crate::gateway_event::GatewayEvent;
@@ -42,6 +45,8 @@ use crate::twilio::twiml::Verb;
 const LAST_NEWS: Duration = Duration::from_secs(2);
 /// Improper messages that are kept to be shown; the first says enough.
 const COMPLAINTS: usize = 10;
+/// Events that are kept for the account; as many as a gateway would tell of an hour.
+const EVENTS: usize = 10_000;
 
 /// Packets taken before one tick: a second's, so that a flood cannot stop the clock.
 const PACKETS_AT_ONCE: usize = 50;
@@ -54,6 +59,7 @@ pub(crate) struct Plan {
     pub(crate) admin: Option<Admin>,
     pub(crate) record: Option<PathBuf>,
     pub(crate) line_noise: bool,
+    pub(crate) echo: Option<EchoPath>,
     /// Hang up on Ctrl-C rather than vanish.
     pub(crate) interruptible: bool,
     /// How the caller goes when everything is done.
@@ -106,6 +112,8 @@ impl Ending {
 pub(crate) struct Outcome {
     /// From dialling to `start`, to the 200, or to the moment when media may flow.
     pub(crate) set_up: Duration,
+    /// The moment after that, from which all times of the call are counted.
+    pub(crate) began_at: SystemTime,
     /// From then to the end of the media.
     pub(crate) lasted: Duration,
     pub(crate) ending: Ending,
@@ -129,6 +137,8 @@ pub(crate) struct Told {
     pub(crate) turn_latencies: Vec<Duration>,
     pub(crate) barge_ins: u32,
     pub(crate) end_reason: Option<String>,
+    /// Everything, with the moments at which it was told.
+    pub(crate) events: Vec<(Duration, Value)>,
 }
 
 /// A call in progress.
@@ -171,6 +181,10 @@ pub(crate) async fn hold(
     if line.has_packets() {
         handset = handset.for_packets();
     }
+    if let Some(echo) = plan.echo {
+        handset = handset.with_echo(echo);
+    }
+    let began_at = SystemTime::now();
     let mut call = Call {
         line,
         handset,
@@ -222,6 +236,7 @@ pub(crate) async fn hold(
     }
     Ok(Outcome {
         set_up,
+        began_at,
         lasted,
         ending,
         script,
@@ -319,7 +334,7 @@ impl Call {
         let at = self.started.elapsed();
         match message {
             FromGateway::Audio(audio) => {
-                if self.handset.receive(audio).is_err() {
+                if self.handset.receive(audio, at).is_err() {
                     self.complain(
                         "more than ten minutes of audio are waiting to be played".to_owned(),
                     );
@@ -378,6 +393,10 @@ impl Call {
     }
 
     fn keep(&mut self, event: GatewayEvent) {
+        let at = self.started.elapsed();
+        if self.told.events.len() < EVENTS {
+            self.told.events.push((at, event.data));
+        }
         match event.what {
             What::AgentSays(text) => {
                 self.dialogue.agent_said(&text);
@@ -385,7 +404,10 @@ impl Call {
             }
             What::AgentHeard(text) => self.told.agent_heard.push(text),
             What::TurnLatency(latency) => self.told.turn_latencies.push(latency),
-            What::BargeIn => self.told.barge_ins += 1,
+            What::BargeIn => {
+                self.told.barge_ins += 1;
+                self.handset.told_of_cut(at);
+            }
             What::Ended(reason) => self.told.end_reason = Some(reason),
             What::Interim(_) | What::Digit(_) | What::Unheard(_) | What::Other(_) => {}
         }

@@ -48,6 +48,8 @@ pub(crate) enum When {
     AgentSilent(Duration),
     /// Our first voiced sample comes this long after the agent's.
     AgentSpeaking(Duration),
+    /// Our first voiced sample comes this long after our last one, whatever the agent does.
+    OwnSilence(Duration),
 }
 
 /// What the call's loop is to do.
@@ -286,6 +288,10 @@ impl Dialogue {
                 let lead = crate::far_end::length(speech.voiced.start);
                 at + lead >= since + delay
             }),
+            When::OwnSilence(delay) => handset.silent_since().is_none_or(|since| {
+                let lead = crate::far_end::length(speech.voiced.start);
+                at + lead >= since + delay
+            }),
         }
     }
 
@@ -390,6 +396,24 @@ mod tests {
     }
 
     #[test]
+    fn a_say_after_a_pause_does_not_wait_for_the_agent() {
+        let pause = When::OwnSilence(ms(740));
+        let mut scene = Scene::new(vec![
+            say("one", When::OwnSilence(ms(0))),
+            say("and two", pause),
+        ]);
+        scene.run(100);
+        // "one" is voiced from 0.3 to 0.5 s, and "and two" begins with 300 ms of silence.
+        assert_eq!(
+            scene.log[..2],
+            [
+                (Duration::ZERO, "say one".to_owned()),
+                (ms(960), "say and two".to_owned())
+            ]
+        );
+    }
+
+    #[test]
     fn words_are_heard_across_texts_and_only_once() {
         let hear = |text: &str| Step::Hear {
             text: text.into(),
@@ -472,7 +496,10 @@ mod tests {
 
         fn agent_talks(&mut self, frames: usize) {
             self.handset
-                .receive(vec![mulaw::encode(6000); frames * mulaw::FRAME])
+                .receive(
+                    vec![mulaw::encode(6000); frames * mulaw::FRAME],
+                    Duration::ZERO,
+                )
                 .expect("room");
         }
 

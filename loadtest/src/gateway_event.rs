@@ -13,6 +13,8 @@ pub(crate) struct GatewayEvent {
     pub(crate) at: Option<Duration>,
     /// What happened.
     pub(crate) what: What,
+    /// The same as it came.
+    pub(crate) data: Value,
 }
 
 /// What can happen, as far as we print or check it.
@@ -66,6 +68,7 @@ pub(crate) fn parse(data: &str) -> Option<GatewayEvent> {
     Some(GatewayEvent {
         at: value.get("at_ms").and_then(milliseconds),
         what,
+        data: value,
     })
 }
 

@@ -210,6 +210,7 @@ mod tests {
     fn outcome() -> Outcome {
         Outcome {
             set_up: Duration::from_millis(3),
+            began_at: std::time::SystemTime::UNIX_EPOCH,
             lasted: Duration::from_secs(20),
             ending: Ending::HungUp,
             script: ScriptEnd::Done,

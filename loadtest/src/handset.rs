@@ -6,6 +6,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::echo::Echo;
+use crate::echo::EchoPath;
 use crate::far_end::Cleared;
 use crate::far_end::FarEnd;
 use crate::far_end::FarEndTally;
@@ -64,6 +66,11 @@ pub(crate) struct Tally {
     pub(crate) barge_in_to_silence: Vec<Duration>,
     /// Prompts that ended because the caller spoke over them: by a clear, or where there is none by their silence.
     pub(crate) prompts_cut: usize,
+    /// When the caller's last voiced sample left and when the first sound of the answer arrived, per turn: on the wire, without the
+    /// telephone's own delay. On a stream that is the first audio, of packets the first with voice.
+    pub(crate) answers: Vec<(Duration, Duration)>,
+    /// When the gateway told that it had cut a prompt, and when the prompt was last heard.
+    pub(crate) cuts: Vec<(Duration, Duration)>,
     /// Clears received.
     pub(crate) clears: u32,
     /// Round trips of tone bursts.
@@ -115,6 +122,13 @@ pub(crate) struct Handset {
     unanswered_since: Option<Duration>,
     /// The caller's first voiced sample over the agent, until the agent is silent.
     barge_in_since: Option<Duration>,
+    /// When the caller's last voiced sample left.
+    silent_since: Option<Duration>,
+    /// When the frame with the caller's last voiced sample left, until the answer arrives.
+    unanswered_on_wire: Option<Duration>,
+    /// When the gateway told that it had cut the prompt that is heard.
+    cut_at: Option<Duration>,
+    echo: Option<Echo>,
     tally: Tally,
 }
 
@@ -129,6 +143,10 @@ impl Handset {
             recording: record.then(Recording::default),
             unanswered_since: None,
             barge_in_since: None,
+            silent_since: None,
+            unanswered_on_wire: None,
+            cut_at: None,
+            echo: None,
             tally: Tally::default(),
         }
     }
@@ -141,6 +159,14 @@ impl Handset {
         }
     }
 
+    /// The same, on a line with an echo.
+    pub(crate) fn with_echo(self, path: EchoPath) -> Self {
+        Self {
+            echo: Some(Echo::new(path)),
+            ..self
+        }
+    }
+
     /// The caller starts to speak, or repeats something until the end of the call.
     pub(crate) fn say(&mut self, speech: Arc<Speech>, repeated: bool) {
         self.mouth.say(speech, repeated);
@@ -149,6 +175,11 @@ impl Handset {
     /// Whether the caller is still saying something.
     pub(crate) fn is_speaking(&self) -> bool {
         self.mouth.saying().is_some()
+    }
+
+    /// When the caller's last word was over, if they have said one.
+    pub(crate) fn silent_since(&self) -> Option<Duration> {
+        self.silent_since.filter(|_| !self.is_speaking())
     }
 
     /// When the agent began the talk that is heard now.
@@ -167,9 +198,14 @@ impl Handset {
     }
 
     /// Audio from the gateway.
-    pub(crate) fn receive(&mut self, audio: Vec<u8>) -> Result<(), Overflow> {
+    pub(crate) fn receive(&mut self, audio: Vec<u8>, at: Duration) -> Result<(), Overflow> {
         match &mut self.ear {
-            Ear::Stream(far_end) => far_end.receive(audio),
+            Ear::Stream(far_end) => {
+                self.tally
+                    .answers
+                    .extend(self.unanswered_on_wire.take().map(|since| (since, at)));
+                far_end.receive(audio)
+            }
             Ear::Packets(_) => Ok(()),
         }
     }
@@ -178,7 +214,23 @@ impl Handset {
     pub(crate) fn receive_packet(&mut self, packet: &Packet, at: Duration) {
         match &mut self.ear {
             Ear::Stream(_) => {}
-            Ear::Packets(playout) => playout.receive(packet, at),
+            Ear::Packets(playout) => {
+                if voice::is_voiced(&packet.audio) {
+                    self.tally
+                        .answers
+                        .extend(self.unanswered_on_wire.take().map(|since| (since, at)));
+                }
+                playout.receive(packet, at);
+            }
+        }
+    }
+
+    /// The gateway told that it has cut what the caller hears.
+    pub(crate) fn told_of_cut(&mut self, at: Duration) {
+        // A stream may have been cleared, and thus be silent, before the word of it is here.
+        match self.agent.speaking_since() {
+            Some(_) => self.cut_at = Some(at),
+            None => self.tally.cuts.push((at, self.agent.last_voiced())),
         }
     }
 
@@ -212,7 +264,7 @@ impl Handset {
     /// The next 20 ms of both directions.
     pub(crate) fn tick(&mut self, at: Duration) -> Tick {
         let saying = self.mouth.saying().map(|speech| speech.label.clone());
-        let (frame, uttered) = self.mouth.frame();
+        let (mut frame, uttered) = self.mouth.frame();
         let played = match &mut self.ear {
             Ear::Stream(far_end) => far_end.tick(),
             Ear::Packets(playout) => Played {
@@ -222,6 +274,7 @@ impl Handset {
         };
         let mut notes = Vec::new();
         if uttered.started {
+            self.unanswered_on_wire = None;
             self.barge_in_since = self.agent.speaking_since().map(|_| at);
             self.tones.sent(at);
             notes.push(Note::CallerSpeaks {
@@ -230,7 +283,12 @@ impl Handset {
         }
         if uttered.stopped {
             self.unanswered_since = Some(at + TICK);
+            self.unanswered_on_wire = Some(at);
+            self.silent_since = Some(at + TICK);
             notes.push(Note::CallerStops);
+        }
+        if let Some(echo) = &mut self.echo {
+            echo.add(&mut frame, &played.frame);
         }
         let change = self.agent.hear(&played.frame, at + TICK, at);
         notes.extend(change.and_then(|change| self.note(change, at)));
@@ -289,6 +347,9 @@ impl Handset {
                     .take()
                     .map(|since| end.saturating_sub(since));
                 self.tally.barge_in_to_silence.extend(after_barge_in);
+                self.tally
+                    .cuts
+                    .extend(self.cut_at.take().map(|told| (told, end)));
                 if matches!(self.ear, Ear::Packets(_)) {
                     let cut = after_barge_in.is_some_and(|after| after <= CUT_WITHIN);
                     self.tally.prompts_cut += usize::from(cut);
@@ -322,6 +383,29 @@ mod tests {
                 }
             )]
         );
+    }
+
+    #[test]
+    fn an_answer_is_timed_on_the_wire() {
+        let mut handset = Handset::new(false, false);
+        handset.say(speech(25), false);
+        run(&mut handset, 0..50);
+        handset
+            .receive(vec![mulaw::SILENCE; mulaw::FRAME], ms(987))
+            .expect("room");
+        receive(&mut handset, 10);
+        // The last voiced frame left at 480 ms.
+        assert_eq!(handset.hang_up().tally.answers, [(ms(480), ms(987))]);
+    }
+
+    #[test]
+    fn a_cut_is_timed_from_the_word_of_it_to_the_last_of_the_prompt() {
+        let mut handset = Handset::new(false, false);
+        receive(&mut handset, 100);
+        run(&mut handset, 0..10);
+        handset.told_of_cut(ms(190));
+        handset.clear(ms(200));
+        assert_eq!(handset.hang_up().tally.cuts, [(ms(190), ms(200))]);
     }
 
     #[test]
@@ -378,7 +462,9 @@ mod tests {
     #[test]
     fn the_agent_is_not_silent_while_voice_waits_in_the_buffer() {
         let mut handset = Handset::new(false, false);
-        handset.receive(vec![mulaw::SILENCE; 4000]).expect("room");
+        handset
+            .receive(vec![mulaw::SILENCE; 4000], Duration::ZERO)
+            .expect("room");
         receive(&mut handset, 5);
         run(&mut handset, 0..20);
         assert_eq!(handset.agent_silent_for(ms(400)), Duration::ZERO);
@@ -424,7 +510,10 @@ mod tests {
 
     fn receive(handset: &mut Handset, frames: usize) {
         handset
-            .receive(vec![mulaw::encode(6000); frames * mulaw::FRAME])
+            .receive(
+                vec![mulaw::encode(6000); frames * mulaw::FRAME],
+                Duration::ZERO,
+            )
             .expect("room");
     }
 

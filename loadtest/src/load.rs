@@ -23,6 +23,7 @@ use crate::call::Outcome;
 use crate::call::Plan;
 use crate::dialogue::Dialogue;
 use crate::dialogue::Step;
+use crate::echo::EchoPath;
 use crate::line::Line;
 use crate::line::Network;
 use crate::line::Placing;
@@ -143,6 +144,7 @@ struct Caller {
     hold: Duration,
     mix: Option<Mix>,
     line_noise: bool,
+    echo: Option<EchoPath>,
     network: Network,
 }
 
@@ -168,6 +170,7 @@ pub(crate) async fn run(
         hold: scenario.hold,
         mix: scenario.mix.clone(),
         line_noise: scenario.gateway.line_noise,
+        echo: scenario.gateway.echo,
         network: network.clone(),
     });
     let before = match admin {
@@ -338,6 +341,7 @@ impl Caller {
             admin: None,
             record: None,
             line_noise: self.line_noise,
+            echo: self.echo,
             interruptible: false,
             farewell,
         };

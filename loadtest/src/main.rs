@@ -11,6 +11,7 @@ mod call;
 mod dialogue;
 mod handset;
 
+mod echo;
 mod far_end;
 mod mouth;
 mod playout;
@@ -28,6 +29,7 @@ mod admin;
 mod gateway_event;
 mod scrape;
 
+mod account;
 mod goals;
 mod load;
 mod report;
@@ -36,6 +38,7 @@ mod timeline;
 
 mod alaw;
 mod mulaw;
+mod noise;
 mod resample;
 mod speech;
 mod tone;
@@ -43,6 +46,7 @@ mod tone;
 use std::hash::BuildHasher;
 use std::hash::Hasher;
 use std::hash::RandomState;
+use std::path::Path;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -183,6 +187,9 @@ struct RunArgs {
     /// Record a dialogue here.
     #[arg(long, value_name = "OUT.wav")]
     record: Option<PathBuf>,
+    /// Write here what was measured in a dialogue and what the gateway told, for programs.
+    #[arg(long, value_name = "OUT.json")]
+    account: Option<PathBuf>,
     /// Print marks, guesses and unknown events too.
     #[arg(short, long)]
     verbose: bool,
@@ -240,6 +247,7 @@ async fn make_call(args: CallArgs) -> Result<Vec<String>> {
             .map(|base| Admin::new(base, network.http.clone())),
         record: args.record,
         line_noise: args.line_noise,
+        echo: None,
         interruptible: true,
         farewell: Farewell::HangUp,
     };
@@ -300,7 +308,9 @@ async fn run_scenario(args: RunArgs) -> Result<Vec<String>> {
     match scenario {
         Scenario::Dialogue(mut scenario) => {
             scenario.record = args.record.or(scenario.record.take());
-            run_dialogue(&scenario, placing, admin, timeline(args.verbose), &network).await
+            let timeline = timeline(args.verbose);
+            let account = args.account.as_deref();
+            run_dialogue(&scenario, placing, admin, timeline, account, &network).await
         }
         Scenario::Load(scenario) => run_load(&scenario, &placing, admin.as_ref(), &network).await,
     }
@@ -311,6 +321,7 @@ async fn run_dialogue(
     placing: Placing,
     admin: Option<Admin>,
     timeline: Timeline,
+    account: Option<&Path>,
     network: &Network,
 ) -> Result<Vec<String>> {
     let target = scenario
@@ -327,6 +338,7 @@ async fn run_dialogue(
         admin: admin.clone(),
         record: scenario.record.clone(),
         line_noise: scenario.gateway.line_noise,
+        echo: scenario.gateway.echo,
         interruptible: true,
         farewell: Farewell::HangUp,
     };
@@ -339,6 +351,10 @@ async fn run_dialogue(
     print(&goals::summary(&outcome, unheard));
     let mut missed = goals::faults(&outcome);
     missed.extend(goals::missed(&scenario.goal, &outcome, unheard));
+    if let Some(path) = account {
+        account::write(&outcome, path)
+            .with_context(|| format!("{} was not written", path.display()))?;
+    }
     print(if missed.is_empty() {
         "\nall goals were met"
     } else {

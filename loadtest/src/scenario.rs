@@ -16,12 +16,16 @@ use serde::Deserializer;
 use crate::dialogue::QUIET;
 use crate::dialogue::Step;
 use crate::dialogue::When;
+use crate::echo::EchoPath;
+use crate::noise;
 use crate::speech::Speech;
 use crate::speech::Synthesiser;
 use crate::whip::Codec;
 
 /// How long a step waits for the agent before it has failed.
 const STEP_TIMEOUT: Duration = Duration::from_secs(15);
+/// Nobody coughs for longer, and it must fit into memory.
+const LONGEST_NOISE: Duration = Duration::from_secs(60);
 
 /// Weights are small numbers; this keeps their sum one too.
 const MOST_WEIGHT: u32 = 1000;
@@ -60,6 +64,8 @@ pub(crate) struct Gateway {
     /// A live line has a noise floor.
     #[serde(default)]
     pub(crate) line_noise: bool,
+    /// What the caller hears comes back with what they say: { level_db = -20, delay = "150ms" }.
+    pub(crate) echo: Option<EchoPath>,
     /// The name that answers a SIP gateway's challenge.
     pub(crate) user: Option<String>,
     /// The environment variable that holds its password.
@@ -221,10 +227,15 @@ struct WrittenStep {
     hear: Option<String>,
     say: Option<String>,
     play: Option<PathBuf>,
+    /// A cough of this length.
+    #[serde(default, with = "humantime_serde")]
+    noise: Option<Duration>,
     #[serde(default, with = "humantime_serde")]
     barge_in_after: Option<Duration>,
     #[serde(default, with = "humantime_serde")]
     after_silence: Option<Duration>,
+    #[serde(default, with = "humantime_serde")]
+    pause: Option<Duration>,
     dtmf: Option<String>,
     #[serde(default, with = "humantime_serde")]
     wait: Option<Duration>,
@@ -322,20 +333,30 @@ impl WrittenStep {
                 within,
             });
         }
-        let speech = match (&self.say, &self.play) {
-            (Some(_), Some(_)) => bail!("either say a text or play a file"),
-            (Some(text), None) => Some(synthesiser.say(text)?),
-            (None, Some(path)) => Some(Arc::new(Speech::from_file(path)?)),
-            (None, None) => None,
+        let speech = match (&self.say, &self.play, self.noise) {
+            (Some(text), None, None) => Some(synthesiser.say(text)?),
+            (None, Some(path), None) => Some(Arc::new(Speech::from_file(path)?)),
+            (None, None, Some(length)) => {
+                ensure!(
+                    length <= LONGEST_NOISE,
+                    "a noise is at most {LONGEST_NOISE:?} long"
+                );
+                let label = format!("a noise of {length:?}");
+                Some(Arc::new(Speech::new(label, noise::burst(length))))
+            }
+            (None, None, None) => None,
+            _ => bail!("either say a text, play a file or make a noise"),
         };
-        let when = match (self.barge_in_after, self.after_silence) {
-            (Some(_), Some(_)) => bail!("either barge in or wait for silence"),
-            (Some(delay), None) => Some(When::AgentSpeaking(delay)),
-            (None, quiet) => quiet.map(When::AgentSilent),
+        let when = match (self.barge_in_after, self.after_silence, self.pause) {
+            (Some(delay), None, None) => Some(When::AgentSpeaking(delay)),
+            (None, Some(quiet), None) => Some(When::AgentSilent(quiet)),
+            (None, None, Some(pause)) => Some(When::OwnSilence(pause)),
+            (None, None, None) => None,
+            _ => bail!("either barge in, wait for silence, or pause"),
         };
         ensure!(
             when.is_none() || speech.is_some(),
-            "barge_in_after and after_silence go with say or play"
+            "barge_in_after, after_silence and pause go with say, play or noise"
         );
         if let Some(speech) = speech {
             steps.push(Step::Say {
@@ -359,7 +380,9 @@ impl WrittenStep {
         let count = steps.len();
         match steps.pop() {
             Some(step) if count == 1 => Ok(step),
-            _ => bail!("a step does one of: hear, say, play, dtmf, wait, listen, expect_end"),
+            _ => {
+                bail!("a step does one of: hear, say, play, noise, dtmf, wait, listen, expect_end")
+            }
         }
     }
 }
@@ -467,9 +490,24 @@ mod tests {
             "[{ timeout = '1s' }]",
             "[{ dtmf = 'x' }]",
             "[{ barge_in_after = '1s' }]",
+            "[{ pause = '1s' }]",
+            "[{ say = 'a', noise = '200ms' }]",
+            "[{ noise = '200ms', pause = '1s', after_silence = '1s' }]",
+            "[{ noise = '2h' }]",
         ] {
             assert!(compile(&format!("steps = {steps}")).is_err(), "{steps}");
         }
+    }
+
+    #[test]
+    fn a_noise_is_made_at_its_moment() {
+        let steps = compile("steps = [{ barge_in_after = '2s', noise = '200ms' }, { pause = '740ms', noise = '1s' }]").expect("steps");
+        assert!(
+            matches!(&steps[0], Step::Say { speech, when: When::AgentSpeaking(_), .. } if speech.audio.len() == 1600)
+        );
+        assert!(
+            matches!(&steps[1], Step::Say { when: When::OwnSilence(pause), .. } if *pause == Duration::from_millis(740))
+        );
     }
 
     #[test]

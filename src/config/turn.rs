@@ -121,9 +121,9 @@ pub struct Fallback {
     pub transfer: Option<String>,
     /// How long a turn is tried again. Default 10 s (0–60 s).
     pub give_up_after: Duration,
-    /// Failures in a row after which an agent's endpoint is left alone; 0: never. Default 5.
+    /// Failures in a row after which an agent's endpoint is left alone; 0: never. Default 20: more than one call alone brings about.
     pub breaker_failures: u32,
-    /// For how long it then is. Default 10 s (1 s–10 min).
+    /// For how long it then is. Default 2 s (1 s–10 min).
     pub breaker_open: Duration,
 }
 
@@ -134,8 +134,8 @@ impl Default for Fallback {
             apology: None,
             transfer: None,
             give_up_after: Duration::from_secs(10),
-            breaker_failures: 5,
-            breaker_open: Duration::from_secs(10),
+            breaker_failures: 20,
+            breaker_open: Duration::from_secs(2),
         }
     }
 }

@@ -27,6 +27,9 @@ use super::script::HearingSettings;
 
 /// Audio before the onset that belongs to the utterance: a soft first consonant.
 const PRE_ROLL: Duration = Duration::from_millis(300);
+/// Voice from which on guesses are told. A decoder that knows nothing but the page's grammar finds a word of it in every cough, which no
+/// recogniser of Google's does; what is shorter than this is told when it is over, if it is a word then.
+const SHORTEST_GUESS: Duration = Duration::from_millis(300);
 /// How long a verdict may take when all decoders are busy.
 const SLOWEST_VERDICT: Duration = Duration::from_secs(10);
 
@@ -98,6 +101,11 @@ pub(super) struct Ear {
     pre_roll: VecDeque<i16>,
     resampler: Resampler,
     listening: Option<Listening>,
+    /// Voice of the utterance under way, and what was guessed of it before that was enough to tell.
+    voiced: Duration,
+    withheld: Option<v3::StreamingRecognitionResult>,
+    /// Whether anything was told of it.
+    is_told: bool,
     /// Silence kept back during a pause: heard only if the caller goes on.
     kept_back: Vec<i16>,
     utterances: Vec<Speech>,
@@ -117,6 +125,9 @@ impl Ear {
             heard_samples: 0,
             pre_roll: VecDeque::new(),
             listening: None,
+            voiced: Duration::ZERO,
+            withheld: None,
+            is_told: false,
             kept_back: Vec::new(),
             utterances: Vec::new(),
             voice: Vec::new(),
@@ -165,17 +176,21 @@ impl Ear {
 
     /// The next interim result; waits for ever when nobody speaks.
     pub(super) async fn interim(&mut self) -> v3::StreamingRecognitionResult {
-        let Some(listening) = &mut self.listening else {
-            return future::pending().await;
-        };
-        match listening.next().await {
-            Some(Heard::Interim { words, stability }) => self.interim_result(words, stability),
-            // The final verdict is asked for in `end_utterance` alone, so this is the end of a broken decoder.
-            Some(Heard::Final { .. }) | None => {
-                self.listening = None;
-                future::pending().await
+        while let Some(listening) = &mut self.listening {
+            match listening.next().await {
+                Some(Heard::Interim { words, stability }) => {
+                    let guess = self.interim_result(words, stability);
+                    if self.voiced >= SHORTEST_GUESS {
+                        self.is_told = true;
+                        return guess;
+                    }
+                    self.withheld = Some(guess);
+                }
+                // The final verdict is asked for in `end_utterance` alone, so this is the end of a broken decoder.
+                Some(Heard::Final { .. }) | None => self.listening = None,
             }
         }
+        future::pending().await
     }
 
     /// What was said, all in all, and its sound.
@@ -255,6 +270,15 @@ impl Ear {
         } else {
             self.pass_on(frame);
         }
+        if self.endpointer.speaking() && self.endpointer.silence().is_zero() {
+            self.voiced += FRAME;
+            if self.voiced >= SHORTEST_GUESS
+                && let Some(guess) = self.withheld.take()
+            {
+                self.is_told = true;
+                results.push(guess);
+            }
+        }
     }
 
     fn remember(&mut self, frame: &[i16]) {
@@ -266,11 +290,13 @@ impl Ear {
 
     fn begin_utterance(&mut self, results: &mut Vec<v3::StreamingRecognitionResult>) {
         self.resampler = Resampler::new(self.settings.rate, SAMPLE_RATE);
+        (self.voiced, self.withheld, self.is_told) = (Duration::ZERO, None, false);
         self.listening = self
             .recogniser
             .as_ref()
             .and_then(|(recogniser, page)| recogniser.listen(page));
         if self.listening.is_none() {
+            self.is_told = true;
             results.push(self.interim_result(self.settings.hearing.unclear.clone(), 0.5));
         }
         let before: Vec<i16> = self.pre_roll.drain(..).collect();
@@ -302,6 +328,10 @@ impl Ear {
                 speech.transcript = words;
             }
         }
+        // Before the end of an utterance is told, its words have been.
+        if speech.understood && !self.is_told {
+            results.push(self.interim_result(speech.transcript.clone(), 0.9));
+        }
         results.push(v3::StreamingRecognitionResult {
             message_type: MessageType::Transcript.into(),
             transcript: speech.transcript.clone(),
@@ -325,7 +355,10 @@ impl Ear {
         while let Some(heard) = time::timeout_at(deadline, listening.next()).await.ok()? {
             match heard {
                 Heard::Interim { words, stability } => {
-                    results.push(self.interim_result(words, stability));
+                    if self.voiced >= SHORTEST_GUESS {
+                        self.is_told = true;
+                        results.push(self.interim_result(words, stability));
+                    }
                 }
                 Heard::Final { words, confidence } => return Some((words, confidence)),
             }

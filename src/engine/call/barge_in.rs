@@ -32,7 +32,7 @@ const WORD: u32 = 4;
 /// With fewer the recogniser has better ears than we have.
 const ECHO: u32 = 10;
 /// Frames of voice, or of a sudden noise, in a row that duck the prompt: a click has one.
-const ONSET: u32 = 2;
+const ONSET: u32 = 3;
 /// How much louder than the line a noise must be to duck a prompt like a voice: coughs are, streets are not.
 const SUDDEN_DB: f32 = 15.0;
 /// How fast a line that has become louder is taken for a loud line, in dB per frame.
@@ -48,6 +48,8 @@ const PAUSE: u32 = 25;
 pub(super) struct Floor {
     echo: Echo,
     began: Instant,
+    /// Whether the line has an echo for certain.
+    is_echo_known: bool,
     /// What the last [`EVIDENCE`] frames were, oldest first, and how many of each kind.
     recent: VecDeque<Evidence>,
     voice_frames: u32,
@@ -92,6 +94,7 @@ impl Floor {
         Self {
             echo: Echo::new(),
             began: now,
+            is_echo_known: false,
             recent: VecDeque::with_capacity(EVIDENCE + 1),
             voice_frames: 0,
             echo_frames: 0,
@@ -114,7 +117,7 @@ impl Floor {
     pub(super) fn heard(&mut self, frame: &Frame, found: Heard, now: Instant) {
         let loudness = self.echo.heard(frame, self.place(now));
         let evidence = Evidence {
-            voice: found.voice && loudness.is_above_echo(),
+            voice: found.maybe_voice && loudness.is_above_echo(),
             echo: loudness.may_be_echo(),
         };
         self.voice_frames += u32::from(evidence.voice);
@@ -130,20 +133,28 @@ impl Floor {
             && loudness.is_above_echo()
             && loudness.level() > self.noise + SUDDEN_DB;
         self.noise = loudness.level().min(self.noise + NOISE_RISE_DB);
-        if evidence.voice || is_sudden {
+        let is_voice = found.voice && loudness.is_above_echo();
+        if is_voice || is_sudden {
             self.loud += 1;
             self.quiet = 0;
         } else {
             self.loud = 0;
             self.quiet = self.quiet.saturating_add(1);
         }
-        self.voiced = if evidence.voice { self.voiced + 1 } else { 0 };
+        self.voiced = if is_voice { self.voiced + 1 } else { 0 };
+        self.is_echo_known =
+            loudness.is_echo_known() || (self.is_echo_known && self.echo_frames > 0);
         self.is_resigned &= self.quiet < PAUSE;
     }
 
-    /// Whether words can only be our own.
+    /// Whether words are our own as far as can be told yet.
     const fn is_echo(&self) -> bool {
         self.voice_frames < WORD && self.echo_frames >= ECHO
+    }
+
+    /// Whether words are our own for certain, so that nobody need hear them.
+    pub(super) const fn is_certainly_echo(&self) -> bool {
+        self.is_echo() && self.is_echo_known
     }
 
     fn place(&self, at: Instant) -> u64 {
@@ -256,6 +267,17 @@ impl Call {
         self.measure(Measure::BargeIn(self.now));
         self.watch_for_silence();
         self.proceed();
+    }
+
+    /// The utterance whose words were taken for our echo is over, and was the caller's after all.
+    pub(super) fn barge_in_late(&mut self) {
+        if let Some(turn) = &mut self.turn {
+            turn.words = true;
+            turn.dismissed = None;
+        }
+        if self.floor.voice_frames >= WORD {
+            self.barge_in();
+        }
     }
 
     /// Empties every queue between the agent and the caller's ear; returns how much of what is cut was heard.

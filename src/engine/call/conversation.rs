@@ -58,7 +58,7 @@ impl Call {
     pub(super) fn open(&mut self, input: TurnInput) {
         let stream = StreamId(self.next_stream);
         self.next_stream += 1;
-        let mut turn = Turn::new(stream, input.clone());
+        let mut turn = Turn::new(stream, input.clone(), self.now);
         self.tell(Notice::TurnStarted { input: turn.kind() });
         if turn.phase == Phase::Answering {
             self.timers.set(Timer::Answer, self.now + ANSWER_TIMEOUT);
@@ -202,9 +202,14 @@ impl Call {
             .and_then(|turn| turn.dismissed);
         match dismissed {
             // Neither is for the agent to answer. Half-closing would make it (facts §5.1).
-            Some(Words::Echo) => self.listen_anew(),
+            Some(Words::Echo) if self.floor.is_certainly_echo() => self.listen_anew(),
             Some(Words::BackChannel) if self.playout.is_audible(self.now) => self.listen_anew(),
-            Some(Words::BackChannel | Words::Caller) | None => {
+            Some(Words::Echo | Words::BackChannel | Words::Caller) | None => {
+                if dismissed == Some(Words::Echo) && self.settings.barge_in.mode != BargeInMode::Off
+                {
+                    // By now it is clear that somebody spoke; better to hear an echo than to lose a caller.
+                    self.barge_in_late();
+                }
                 if let Some(turn) = &mut self.turn {
                     turn.is_spoken_out = true;
                 }
@@ -218,7 +223,8 @@ impl Call {
     /// Gives the stream up, with all that was said on it, and opens the next.
     fn listen_anew(&mut self) {
         let final_end = self.turn.as_ref().and_then(|turn| turn.final_end);
-        self.heard_to = final_end.unwrap_or_else(|| self.uplink.captured());
+        // The caller may have gone on already.
+        self.heard_to = final_end.unwrap_or_else(|| self.uplink.voice_under_way());
         self.give_turn_up();
         self.proceed();
     }

@@ -23,21 +23,21 @@ const MEMORY: f32 = 0.9977;
 /// Frames of prompt after which there is an opinion: a second and a half.
 const ENOUGH: f32 = 70.0;
 /// From this correlation on, what comes back is an echo.
-const ECHO: f32 = 0.6;
+const ECHO: f32 = 0.8;
 /// Up to this one it is none: chance reaches it at one delay or another.
-const NO_ECHO: f32 = 0.4;
+const NO_ECHO: f32 = 0.6;
 /// A level that changes less than this, in dB² of variance, cannot be compared.
 const STEADY: f32 = 4.0;
 /// How loud an echo may be until it is known.
-const ASSUMED_DB: f32 = -12.0;
+const ASSUMED_DB: f32 = -16.0;
 /// How loud an echo may be where none has been found.
 const NOT_FOUND_DB: f32 = -30.0;
 /// How much louder than its usual level an echo may be in a frame.
 const MARGIN_DB: f32 = 9.0;
 /// How fast what was played fades from a room, in dB per frame.
-const DECAY_DB: f32 = 1.5;
+const DECAY_DB: f32 = 1.0;
 /// Frames of our own that may still be in the room, or late, when the delay is known.
-const REVERBERATION: usize = 8;
+const REVERBERATION: usize = 12;
 
 /// Compares what is played with what is heard.
 pub(super) struct Echo {
@@ -91,18 +91,26 @@ impl Echo {
             return Loudness {
                 level,
                 bar: FLOOR_DBFS,
+                is_known: false,
             };
         }
-        let bar = self.bar(at);
-        for delay in 0..DELAYS {
-            let ours = self.ours(at, delay);
-            self.lags[delay].learn(ours, level);
+        let (bar, is_known) = self.bar(at);
+        // What is louder than a known echo is the caller, of whom nothing can be learned.
+        if !is_known || level <= bar {
+            for delay in 0..DELAYS {
+                let ours = self.ours(at, delay);
+                self.lags[delay].learn(ours, level);
+            }
         }
-        Loudness { level, bar }
+        Loudness {
+            level,
+            bar,
+            is_known,
+        }
     }
 
-    /// How loud an echo may be in frame `at`.
-    fn bar(&self, at: u64) -> f32 {
+    /// How loud an echo may be in frame `at`, and whether there is one for certain.
+    fn bar(&self, at: u64) -> (f32, bool) {
         let recent = (0..DELAYS).map(|delay| self.ours(at, delay));
         let loudest = recent.fold(FLOOR_DBFS, f32::max);
         let lags = self.lags.iter().enumerate();
@@ -117,10 +125,11 @@ impl Echo {
                     let fading = later.saturating_sub(delay) as f32 * DECAY_DB;
                     self.ours(at, later) - fading
                 });
-                later.fold(FLOOR_DBFS, f32::max) + self.lags[delay].gain() + MARGIN_DB
+                let expected = later.fold(FLOOR_DBFS, f32::max) + self.lags[delay].gain();
+                (expected + MARGIN_DB, true)
             }
-            Some((_, correlation)) if correlation < NO_ECHO => loudest + NOT_FOUND_DB,
-            _ => loudest + ASSUMED_DB,
+            Some((_, correlation)) if correlation < NO_ECHO => (loudest + NOT_FOUND_DB, false),
+            _ => (loudest + ASSUMED_DB, false),
         }
     }
 
@@ -141,9 +150,15 @@ impl Echo {
 pub(super) struct Loudness {
     level: f32,
     bar: f32,
+    is_known: bool,
 }
 
 impl Loudness {
+    /// Whether the line has an echo for certain.
+    pub(super) const fn is_echo_known(self) -> bool {
+        self.is_known
+    }
+
     /// How loud the caller is, in dBFS.
     pub(super) const fn level(self) -> f32 {
         self.level
@@ -261,7 +276,7 @@ mod tests {
     #[test]
     fn an_echo_is_below_the_bar_from_the_first_word_whatever_its_delay() {
         for delay in [2, 7, 15, 30] {
-            for gain in [-15.0, -20.0, -30.0] {
+            for gain in [-18.0, -20.0, -30.0] {
                 let ours = speech(0, 500, 0.0);
                 let echo_of_ours = delayed(&speech(0, 500, gain), delay);
                 let (above, _) = above(&mut Echo::new(), &ours, &echo_of_ours, 0);

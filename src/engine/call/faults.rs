@@ -16,7 +16,6 @@ use crate::engine::call::notice::Notice;
 use crate::engine::call::notice::TurnKind;
 use crate::engine::call::notice::TurnResult;
 use crate::engine::call::timers::Timer;
-use crate::engine::call::turn::Phase;
 use crate::engine::call::turn::Turn;
 
 /// The first delay before a stream is opened again, and the factor between delays.
@@ -172,7 +171,7 @@ impl Call {
                 self.proceed();
             }
             Verdict::Again(delay) => {
-                self.failures.owes |= turn.words || turn.phase == Phase::Answering;
+                self.failures.owes = true;
                 self.hear_again_from(&turn);
                 self.retry = match turn.kind() {
                     TurnKind::Speech => self.carry_words(&turn),

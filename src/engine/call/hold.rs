@@ -1,6 +1,8 @@
 //! What the caller hears while they wait for the agent: nothing at first, then the hold prompt, again and again, until the
 //! agent speaks. Nobody is left in silence for more than four seconds (design §4, rule 10).
 
+use std::time::Duration;
+
 use crate::engine::call::Call;
 use crate::engine::call::answer;
 use crate::engine::call::event::Action;
@@ -29,7 +31,13 @@ impl Call {
             .turn
             .as_ref()
             .is_some_and(|turn| turn.phase == Phase::Answering);
-        let is_owed = self.failures.owes && !self.uplink.is_voice_active();
+        // A stream that lives is heard of soon; on one that is silent for longer nobody has said anything.
+        const LIVES: Duration = Duration::from_secs(2);
+        let is_alive = self
+            .turn
+            .as_ref()
+            .is_some_and(|turn| self.now.saturating_duration_since(turn.opened) > LIVES);
+        let is_owed = self.failures.owes && !is_alive && !self.uplink.is_voice_active();
         let waits = thinks
             || is_owed
             || self.timers.is_set(Timer::Retry)

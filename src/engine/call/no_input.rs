@@ -37,7 +37,7 @@ impl Call {
     /// The caller has been silent for long enough.
     pub(super) fn on_silence(&mut self) {
         // Someone who has just begun to speak is not silent.
-        if self.uplink.is_voice_active() {
+        if self.uplink.is_voice_active() || self.uplink.has_fresh_voice() {
             self.timers.set(Timer::NoInput, self.now + GRACE);
         } else {
             self.cut_off_listening();

@@ -1,5 +1,7 @@
 //! The turn that is under way.
 
+use std::time::Instant;
+
 use crate::engine::call::barge_in::Words;
 use crate::engine::call::event::StreamId;
 use crate::engine::call::event::TurnInput;
@@ -11,6 +13,7 @@ pub(super) struct Turn {
     pub(super) stream: StreamId,
     pub(super) input: TurnInput,
     pub(super) phase: Phase,
+    pub(super) opened: Instant,
     /// Whether the caller has been heard to say words.
     pub(super) words: bool,
     /// Why words that were heard were not taken for the caller's wish to speak, if no others were.
@@ -44,7 +47,7 @@ pub(super) enum Phase {
 }
 
 impl Turn {
-    pub(super) const fn new(stream: StreamId, input: TurnInput) -> Self {
+    pub(super) const fn new(stream: StreamId, input: TurnInput, now: Instant) -> Self {
         let phase = if matches!(input, TurnInput::Speech { .. }) {
             Phase::Listening
         } else {
@@ -54,6 +57,7 @@ impl Turn {
             stream,
             input,
             phase,
+            opened: now,
             words: false,
             dismissed: None,
             final_words: String::new(),

@@ -153,6 +153,21 @@ impl Uplink {
         self.voice.is_active()
     }
 
+    /// Where the voice began that is being heard now, if any is; else here.
+    pub(super) fn voice_under_way(&self) -> u64 {
+        match self.voiced.last() {
+            Some((from, to)) if self.captured - to < self.format.rate.samples_in(FRESH) => from,
+            _ => self.captured,
+        }
+    }
+
+    /// Whether the caller may have spoken in the last 300 ms.
+    pub(super) fn has_fresh_voice(&self) -> bool {
+        let fresh = self.format.rate.samples_in(Duration::from_millis(300));
+        let last = self.voiced.last();
+        last.is_some_and(|(_, to)| self.captured - to < fresh)
+    }
+
     /// Whether the caller may have spoken since this call-sample.
     pub(super) fn has_voice_after(&self, call_sample: u64) -> bool {
         let tail = self.format.rate.samples_in(TAIL);
@@ -389,6 +404,11 @@ impl VoicedStretches {
         }
         self.stretches[self.len] = (from, to);
         self.len += 1;
+    }
+
+    /// The newest stretch.
+    fn last(&self) -> Option<(u64, u64)> {
+        self.stretches[..self.len].last().copied()
     }
 
     /// The first place with voice at or after `at`, where a stretch that began before must go on for more than `tail`:

@@ -1,0 +1,57 @@
+//! Design §4, rule 5: the agent's own voice, come back from the caller's loudspeaker, is nobody who speaks.
+
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+
+use crate::world::Agent;
+use crate::world::Gateway;
+use crate::world::Ingress;
+use crate::world::on_every_ingress;
+
+/// Calls on each ingress, and prompts in each.
+const CALLS: usize = 5;
+const PROMPTS: usize = 20;
+
+const ECHO: &str = r#"echo = { level_db = -20, delay = "150ms" }"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_echo_of_a_hundred_prompts_cuts_none_and_the_caller_still_cuts_one() {
+    let agent = Arc::new(Agent::start(CALLS * Ingress::ALL.len()).await);
+    on_every_ingress(|ingress| speak_into_a_loudspeaker(ingress, agent.clone())).await;
+}
+
+// A prompt that is quieter for a moment is not over: hence the long wait for silence.
+async fn speak_into_a_loudspeaker(ingress: Ingress, agent: Arc<Agent>) {
+    let gateway = Gateway::start(ingress, agent.address, "HINT").await;
+    let mut steps = r#"{ hear = "book a table" }, { listen = "1200ms" },"#.to_owned();
+    for _ in 1..PROMPTS {
+        // The agent is given another turn by a key, which is no sound.
+        steps += r#"{ dtmf = "1" }, { hear = "book a table" }, { listen = "1200ms" },"#;
+    }
+    // And a longer one, over which the caller speaks.
+    steps += r#"
+        { dtmf = "2" }, { hear = "welcome" },
+        { barge_in_after = "1s", say = "book a table for two" },
+        { hear = "a table for 2", timeout = "30s" },
+    "#;
+    let calls = (0..CALLS).map(|number| gateway.call(number, &steps, ECHO));
+    for called in join_all(calls).await {
+        let account = &called.account;
+        let outcomes = account.outcomes();
+        assert_eq!(outcomes[..PROMPTS], ["played"; PROMPTS], "by the echo");
+        assert_eq!(outcomes[PROMPTS], "cut", "by the caller");
+        assert_eq!(account.order(&["barge_in"]).len(), 1);
+        assert_eq!(
+            account.agent_said.len(),
+            PROMPTS + 2,
+            "{:?}",
+            account.agent_said
+        );
+    }
+    assert_eq!(gateway.barge_ins("cut").await, CALLS);
+    // Without this the agent would not have understood its echo, and nothing would be shown.
+    let refused = gateway.barge_ins("echo").await;
+    println!("{ingress:?}: the agent's own words came back {refused} times");
+    assert!(refused > 0);
+}
