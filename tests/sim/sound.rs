@@ -1,6 +1,7 @@
 //! What is heard in the simulation: one real voice, cut into pieces, and the noise of a cough. Made once, shared by all runs.
 
 use std::sync::LazyLock;
+use std::sync::OnceLock;
 
 use bytes::Bytes;
 use tandem::engine::call::event::AudioFormat;
@@ -95,6 +96,7 @@ struct Template {
     /// The two samples of which names are made, above zero and below.
     above: Vec<u8>,
     below: Vec<u8>,
+    kept: [OnceLock<Bytes>; KEPT_TAGS],
 }
 
 static TEMPLATES: LazyLock<Vec<Template>> = LazyLock::new(|| {
@@ -111,6 +113,7 @@ static TEMPLATES: LazyLock<Vec<Template>> = LazyLock::new(|| {
             voice: encode(format, halves),
             above: encode(format, [watermark::AMPLITUDE].into_iter()),
             below: encode(format, [-watermark::AMPLITUDE].into_iter()),
+            kept: [const { OnceLock::new() }; KEPT_TAGS],
         }
     };
     formats.into_iter().map(template).collect()
@@ -129,6 +132,11 @@ fn encode(format: AudioFormat, samples: impl Iterator<Item = i16>) -> Vec<u8> {
     bytes
 }
 
+/// Tags whose audio is kept once it has been made: every run begins with the same ones.
+const KEPT_TAGS: usize = 64;
+/// Frames of them that are made: more than any prompt has.
+const KEPT_FRAMES: u32 = 400;
+
 /// The agent's voice: so many frames, each with its name, as bytes in `format`.
 pub(crate) fn prompt(format: AudioFormat, tag: u32, frames: u32) -> Bytes {
     assert!(
@@ -139,6 +147,18 @@ pub(crate) fn prompt(format: AudioFormat, tag: u32, frames: u32) -> Bytes {
         .iter()
         .find(|template| template.format == format)
         .expect("an agent speaks as the leg does");
+    match template.kept.get(tag as usize) {
+        Some(kept) if frames <= KEPT_FRAMES => {
+            let length = format.rate.frame_samples() * format.encoding.bytes_per_sample();
+            let all = kept.get_or_init(|| make(template, tag, KEPT_FRAMES));
+            all.slice(..frames as usize * length)
+        }
+        Some(_) | None => make(template, tag, frames),
+    }
+}
+
+fn make(template: &Template, tag: u32, frames: u32) -> Bytes {
+    let format = template.format;
     let length = format.rate.frame_samples() * format.encoding.bytes_per_sample();
     let mut bytes = Vec::with_capacity(frames as usize * length);
     for frame in 0..frames {

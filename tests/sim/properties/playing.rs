@@ -179,10 +179,8 @@ pub(crate) fn only_a_caller_takes_the_floor(history: &History) -> Verdict {
     let mut reason: Option<At> = None;
     for Entry { at, what } in &history.entries {
         match what {
-            What::Captured(frame) => {
-                if history.frames[*frame as usize].sound != Sound::Echo {
-                    reason = Some(*at);
-                }
+            What::Captured(frame) if history.frames[*frame as usize].sound != Sound::Echo => {
+                reason = Some(*at);
             }
             What::Pressed(..) => reason = Some(*at),
             What::Told(Notice::BargeIn { .. })

@@ -202,10 +202,8 @@ impl Wait {
                     self.since.get_or_insert(at);
                 }
             }
-            What::Interim(stream, _) | What::EndOfUtterance(stream) => {
-                if self.listens(*stream) {
-                    self.since = None;
-                }
+            What::Interim(stream, _) | What::EndOfUtterance(stream) if self.listens(*stream) => {
+                self.since = None;
             }
             What::AnswerCame {
                 stream,
