@@ -106,7 +106,7 @@ enum Command {
     /// Runs a scenario: a dialogue with goals, or a load of many calls.
     ///
     /// The exit code is 0 if all goals were met.
-    Run(RunArgs),
+    Run(Box<RunArgs>),
 }
 
 #[derive(Args)]
@@ -204,7 +204,7 @@ async fn main() -> ExitCode {
     let command = Cli::parse().command;
     let done = match command {
         Command::Call(args) => make_call(*args).await,
-        Command::Run(args) => run_scenario(args).await,
+        Command::Run(args) => run_scenario(*args).await,
     };
     match done {
         Ok(faults) if faults.is_empty() => ExitCode::SUCCESS,
