@@ -387,11 +387,10 @@ impl Playout {
                 .is_some_and(|segment| segment.awaits.is_none())
     }
 
-    /// Whether a segment is being heard: not silence, and not what is only about to come.
+    /// Whether a segment is being heard: not silence, not what is only about to come, nor what has all been sent.
     pub(super) fn is_sounding(&self) -> bool {
-        self.queue
-            .front()
-            .is_some_and(|segment| segment.began.is_some())
+        let began = |segment: &Segment| segment.began.is_some();
+        self.queue.front().is_some_and(began) && !self.is_exhausted()
     }
 
     /// Whether the caller may cut what is being heard now.
