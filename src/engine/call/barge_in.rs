@@ -14,23 +14,23 @@ use std::time::Instant;
 
 use crate::engine::call::Call;
 use crate::engine::call::echo::Echo;
+use crate::engine::call::echo::Source;
 use crate::engine::call::event::Action;
 use crate::engine::call::notice::Measure;
 use crate::engine::call::notice::Notice;
 use crate::engine::call::settings::BargeInMode;
 use crate::engine::call::timers::Timer;
 use crate::engine::call::turn::Phase;
-use crate::engine::media::frame::FRAME_DURATION;
 use crate::engine::media::frame::Frame;
 use crate::engine::media::vad::Heard;
 
 /// How far back voice is evidence for words: a recogniser's delay, generously.
 const EVIDENCE: usize = 125;
 /// Frames of voice within [`EVIDENCE`] from which on words are the caller's: a short "no" has more.
-const WORD: u32 = 4;
+const WORD: usize = 4;
 /// Frames within [`EVIDENCE`] that our echo can explain, from which on words without a voice of the caller's are that echo.
 /// With fewer the recogniser has better ears than we have.
-const ECHO: u32 = 10;
+const ECHO: usize = 10;
 /// Frames of voice, or of a sudden noise, in a row that duck the prompt: a click has one.
 const ONSET: u32 = 3;
 /// How much louder than the line a noise must be to duck a prompt like a voice: coughs are, streets are not.
@@ -50,10 +50,8 @@ pub(super) struct Floor {
     began: Instant,
     /// Whether the line has an echo for certain.
     is_echo_known: bool,
-    /// What the last [`EVIDENCE`] frames were, oldest first, and how many of each kind.
+    /// What the last [`EVIDENCE`] frames were, oldest first.
     recent: VecDeque<Evidence>,
-    voice_frames: u32,
-    echo_frames: u32,
     /// How loud the line is when nobody speaks, in dBFS.
     noise: f32,
     /// Frames in a row that are loud enough to duck the prompt, and frames that are not.
@@ -72,7 +70,9 @@ pub(super) struct Floor {
 /// What one frame of the caller is evidence for.
 #[derive(Clone, Copy, Debug, Default)]
 struct Evidence {
-    /// There was voice, louder than our echo.
+    /// There was voice, whoever's.
+    sounds: bool,
+    /// There was voice that is not our echo.
     voice: bool,
     /// There was some sound that our echo can explain.
     echo: bool,
@@ -96,8 +96,6 @@ impl Floor {
             began: now,
             is_echo_known: false,
             recent: VecDeque::with_capacity(EVIDENCE + 1),
-            voice_frames: 0,
-            echo_frames: 0,
             noise: 0.0,
             loud: 0,
             quiet: 0,
@@ -110,27 +108,27 @@ impl Floor {
 
     /// A frame of ours is on its way; it is heard at `at`.
     pub(super) fn played(&mut self, frame: &Frame, at: Instant) {
-        let since = at.saturating_duration_since(self.began);
-        self.echo.played(frame, frames_in(since));
+        self.echo
+            .played(frame, at.saturating_duration_since(self.began));
     }
 
     /// The caller's frame, what the detector found in it, and how much audio came before it: that is a steadier clock than
     /// the one on the wall, by which frames come in bursts.
     pub(super) fn heard(&mut self, frame: &Frame, found: Heard, before: Duration) {
-        let loudness = self.echo.heard(frame, frames_in(before));
+        let loudness = self.echo.heard(frame, before);
         let evidence = Evidence {
+            sounds: found.maybe_voice,
             voice: found.maybe_voice && loudness.is_above_echo(),
             echo: loudness.may_be_echo(),
         };
-        self.voice_frames += u32::from(evidence.voice);
-        self.echo_frames += u32::from(evidence.echo);
         self.recent.push_back(evidence);
-        if self.recent.len() > EVIDENCE
-            && let Some(old) = self.recent.pop_front()
-        {
-            self.voice_frames -= u32::from(old.voice);
-            self.echo_frames -= u32::from(old.echo);
+        if self.recent.len() > EVIDENCE {
+            self.recent.pop_front();
         }
+        if let Some(source) = loudness.source {
+            self.reconsider(source, loudness.is_echo_known);
+        }
+        self.is_echo_known = loudness.is_echo_known;
         let is_sudden = found.maybe_voice
             && loudness.is_above_echo()
             && loudness.level() > self.noise + SUDDEN_DB;
@@ -144,24 +142,42 @@ impl Floor {
             self.quiet = self.quiet.saturating_add(1);
         }
         self.voiced = if is_voice { self.voiced + 1 } else { 0 };
-        self.is_echo_known =
-            loudness.is_echo_known() || (self.is_echo_known && self.echo_frames > 0);
         self.is_resigned &= self.quiet < PAUSE;
     }
 
+    /// It is known now whose the last sound was; until then, only how loud it was.
+    fn reconsider(&mut self, source: Source, is_echo_known: bool) {
+        let is_news = is_echo_known && !self.is_echo_known;
+        for evidence in self.recent.iter_mut().rev().take(Echo::SOUND_FRAMES) {
+            match source {
+                Source::Theirs if evidence.echo => {
+                    evidence.echo = false;
+                    evidence.voice = evidence.sounds;
+                }
+                Source::Ours if is_news && evidence.voice => {
+                    evidence.echo = true;
+                    evidence.voice = false;
+                }
+                Source::Theirs | Source::Ours => {}
+            }
+        }
+    }
+
+    /// In how many of the last frames there was the caller's voice.
+    fn voice_frames(&self) -> usize {
+        self.recent.iter().filter(|evidence| evidence.voice).count()
+    }
+
     /// Whether words are our own as far as can be told yet.
-    const fn is_echo(&self) -> bool {
-        self.voice_frames < WORD && self.echo_frames >= ECHO
+    fn is_echo(&self) -> bool {
+        let echo_frames = self.recent.iter().filter(|evidence| evidence.echo).count();
+        self.voice_frames() < WORD && echo_frames >= ECHO
     }
 
     /// Whether words are our own for certain, so that nobody need hear them.
-    pub(super) const fn is_certainly_echo(&self) -> bool {
+    pub(super) fn is_certainly_echo(&self) -> bool {
         self.is_echo() && self.is_echo_known
     }
-}
-
-fn frames_in(duration: Duration) -> u64 {
-    (duration.as_nanos() / FRAME_DURATION.as_nanos()) as u64
 }
 
 impl Call {
@@ -276,7 +292,7 @@ impl Call {
             turn.words = true;
             turn.dismissed = None;
         }
-        if self.floor.voice_frames >= WORD {
+        if self.floor.voice_frames() >= WORD {
             self.barge_in();
         }
     }

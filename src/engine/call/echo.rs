@@ -1,148 +1,106 @@
-//! How loud a caller must be to be told from the echo of our own prompt.
+//! Whether what is heard is the caller, or the echo of our own prompt.
 //!
 //! What we play comes back on many lines: from a loudspeaker, from an analogue hybrid. It is quieter by some amount and
-//! later by some time; both stay the same for most of a call. So the levels of what is played and of what is heard are
-//! compared, frame by frame, at every delay that a line may have: where the two rise and fall together, that delay and the
-//! difference in level are the echo's (field notes 15 to 17). Until that is known, a line is taken to have an echo that is
-//! [`ASSUMED_DB`] quieter than the prompt.
+//! later by some time; both stay the same for most of a call (field notes 15 to 17). So what is heard while a prompt sounds
+//! is searched for in what was played ([`alignment`]): where it is found, that tells the echo's delay and its level, and
+//! what is louder than that is the caller. Where it is not found, somebody else made the sound, however quiet it is. Until
+//! something has been heard, a line is taken to have an echo that is [`ASSUMED_DB`] quieter than the prompt.
 //!
-//! All levels are in dBFS of frames of 20 ms; places in time are frames since the call began.
+//! Levels are in dBFS of frames of 20 ms. Places in time are samples at [`RATE`] since the call began.
 
+use std::time::Duration;
+
+use crate::engine::media::alignment;
+use crate::engine::media::alignment::FRAME;
+use crate::engine::media::alignment::RATE;
+use crate::engine::media::alignment::SEARCHED;
+use crate::engine::media::alignment::SOUND;
 use crate::engine::media::frame::Frame;
 
-/// Delays that are looked at, in frames: up to 0.8 s, of which a mobile call over a packet network needs half.
-const DELAYS: usize = 40;
-/// Frames of our own that are remembered.
-const PLAYED: usize = 64;
+/// How much earlier than we think a prompt may be heard.
+const EARLY: usize = 2 * FRAME;
+/// Samples of our own that are remembered: what is searched, and what is sent ahead of its time.
+const PLAYED: usize = 8_192;
+/// Frames of our own whose levels are remembered.
+const LEVELS: usize = PLAYED / FRAME;
+/// How far back what we played may be heard, in frames.
+const DELAYS: usize = 36;
 /// Below this there is nothing to hear, neither of us nor of an echo of us.
 const QUIET_DBFS: f32 = -50.0;
 /// Levels are not looked at below this: how silent silence is tells nothing.
 const FLOOR_DBFS: f32 = -65.0;
-/// How much of what was learned is kept from one frame to the next: it is half forgotten after about six seconds of prompt.
-const MEMORY: f32 = 0.9977;
-/// Frames of prompt after which there is an opinion: a second and a half.
-const ENOUGH: f32 = 70.0;
-/// From this correlation on, what comes back is an echo.
-const ECHO: f32 = 0.8;
-/// Up to this one it is none: chance reaches it at one delay or another.
-const NO_ECHO: f32 = 0.4;
-/// A level that changes less than this, in dB² of variance, cannot be compared.
-const STEADY: f32 = 4.0;
+/// How many frames of a sound must be louder than [`QUIET_DBFS`] and a margin for it to be worth a search.
+const LOUD_FRAMES: usize = 6;
+/// Frames from one search to the next.
+const SEARCH_EVERY: u32 = 8;
+
+/// A place that stands out like this is the echo's.
+const CLEAR: f32 = 12.0;
+/// One like this, if the last search found it too.
+const LIKELY: f32 = 7.0;
+/// One like this, if it is known to be the echo's.
+const CONFIRMED: f32 = 5.0;
+/// Where nothing stands out like this, there is no echo in the sound.
+const CHANCE: f32 = 6.0;
+/// How far apart two places may be that are the same: clocks differ, and rooms have walls.
+const NEAR: usize = 12;
+
 /// How loud an echo may be until it is known.
 const ASSUMED_DB: f32 = -16.0;
-/// How loud an echo may be where none has been found.
-const NOT_FOUND_DB: f32 = -30.0;
+/// How loud an echo may be where there was none.
+const NONE_DB: f32 = -30.0;
+/// A line is this quiet, compared with the prompt, for [`QUIET_FRAMES`] where there is no echo.
+const SILENT_DB: f32 = -36.0;
+/// A second of prompt, and then the longest delay.
+const QUIET_FRAMES: u32 = 50 + DELAYS as u32;
 /// How much louder than its usual level an echo may be in a frame.
 const MARGIN_DB: f32 = 9.0;
+/// A sound of which this share is the echo has nobody else in it.
+const ALONE: f32 = 0.25;
+/// How much of a new level is believed.
+const LEARNED: f32 = 0.3;
 /// How fast what was played fades from a room, in dB per frame.
 const DECAY_DB: f32 = 1.0;
-/// Frames of our own that may still be in the room, or late, when the delay is known.
+/// Frames of our own that may still be in the room.
 const REVERBERATION: usize = 12;
 
 /// Compares what is played with what is heard.
 pub(super) struct Echo {
-    /// The level of our frame `n` at `n % PLAYED`, and its `n`.
-    played: [(u64, f32); PLAYED],
-    lags: [Lag; DELAYS],
+    /// Our sample of place `n` at `n % PLAYED`, and the place after the last of them.
+    played: Box<[i16; PLAYED]>,
+    played_to: u64,
+    /// The level of our frame `n` at `n % LEVELS`, and its `n`.
+    levels: [(u64, f32); LEVELS],
+    /// The last of what was heard, and the place after it.
+    heard: Box<[i16; SOUND]>,
+    heard_to: u64,
+    /// The levels of its frames.
+    loudness: [f32; SOUND / FRAME],
+    since_search: u32,
+    known: Option<Known>,
+    /// What may be the echo's delay.
+    likely: Option<usize>,
+    is_absent: bool,
+    /// Frames of prompt in a row in which the line was silent.
+    quiet: u32,
 }
 
-/// What is known of one delay, in leaky sums over frames of prompt.
-#[derive(Clone, Copy, Debug, Default)]
-struct Lag {
-    count: f32,
-    ours: f32,
-    theirs: f32,
-    ours_squared: f32,
-    theirs_squared: f32,
-    product: f32,
-    /// The frames in which there was something to come back, and by how much louder it came.
-    loud: f32,
+/// A line's echo.
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    /// In samples, and [`EARLY`] more.
+    delay: usize,
+    /// How much louder than the prompt; mostly negative.
     gain: f32,
 }
 
-impl Echo {
-    pub(super) const fn new() -> Self {
-        Self {
-            played: [(u64::MAX, FLOOR_DBFS); PLAYED],
-            lags: [Lag {
-                count: 0.0,
-                ours: 0.0,
-                theirs: 0.0,
-                ours_squared: 0.0,
-                theirs_squared: 0.0,
-                product: 0.0,
-                loud: 0.0,
-                gain: 0.0,
-            }; DELAYS],
-        }
-    }
-
-    /// Our frame that is heard at `at`.
-    pub(super) fn played(&mut self, frame: &Frame, at: u64) {
-        self.played[at as usize % PLAYED] = (at, level(frame));
-    }
-
-    /// The caller's frame that arrived at `at`, and how loud it must be not to be our echo.
-    pub(super) fn heard(&mut self, frame: &Frame, at: u64) -> Loudness {
-        let level = level(frame);
-        let recent = (0..DELAYS).map(|delay| self.ours(at, delay));
-        let loudest = recent.fold(FLOOR_DBFS, f32::max);
-        if loudest < QUIET_DBFS {
-            return Loudness {
-                level,
-                bar: FLOOR_DBFS,
-                is_known: false,
-            };
-        }
-        let (bar, is_known) = self.bar(at);
-        // What is louder than a known echo is the caller, of whom nothing can be learned.
-        if !is_known || level <= bar {
-            for delay in 0..DELAYS {
-                let ours = self.ours(at, delay);
-                self.lags[delay].learn(ours, level);
-            }
-        }
-        Loudness {
-            level,
-            bar,
-            is_known,
-        }
-    }
-
-    /// How loud an echo may be in frame `at`, and whether there is one for certain.
-    fn bar(&self, at: u64) -> (f32, bool) {
-        let recent = (0..DELAYS).map(|delay| self.ours(at, delay));
-        let loudest = recent.fold(FLOOR_DBFS, f32::max);
-        let lags = self.lags.iter().enumerate();
-        let best = lags
-            .map(|(delay, lag)| (delay, lag.correlation()))
-            .max_by(|(_, a), (_, b)| a.total_cmp(b))
-            .filter(|_| self.lags[0].is_telling());
-        match best {
-            Some((delay, correlation)) if correlation >= ECHO => {
-                let from = delay.saturating_sub(2);
-                let later = (from..delay + REVERBERATION).map(|later| {
-                    let fading = later.saturating_sub(delay) as f32 * DECAY_DB;
-                    self.ours(at, later) - fading
-                });
-                let expected = later.fold(FLOOR_DBFS, f32::max) + self.lags[delay].gain();
-                (expected + MARGIN_DB, true)
-            }
-            Some((_, correlation)) if correlation < NO_ECHO => (loudest + NOT_FOUND_DB, false),
-            _ => (loudest + ASSUMED_DB, false),
-        }
-    }
-
-    /// How loud we were `delay` frames before `at`.
-    fn ours(&self, at: u64, delay: usize) -> f32 {
-        let Some(then) = at.checked_sub(delay as u64) else {
-            return FLOOR_DBFS;
-        };
-        match self.played[then as usize % PLAYED] {
-            (place, level) if place == then => level,
-            _ => FLOOR_DBFS,
-        }
-    }
+/// Whose a sound is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    /// Our own, come back.
+    Ours,
+    /// Somebody else's.
+    Theirs,
 }
 
 /// How loud the caller is, and how loud our echo may be, in dBFS.
@@ -150,15 +108,183 @@ impl Echo {
 pub(super) struct Loudness {
     level: f32,
     bar: f32,
-    is_known: bool,
+    /// Whether the line has an echo for certain.
+    pub is_echo_known: bool,
+    /// Whose the last [`Echo::SOUND_FRAMES`] were, if that became known just now.
+    pub source: Option<Source>,
+}
+
+impl Echo {
+    /// Frames of what is looked for in what was played.
+    pub(super) const SOUND_FRAMES: usize = SOUND / FRAME;
+
+    pub(super) fn new() -> Self {
+        Self {
+            played: Box::new([0; PLAYED]),
+            played_to: 0,
+            levels: [(u64::MAX, FLOOR_DBFS); LEVELS],
+            heard: Box::new([0; SOUND]),
+            heard_to: 0,
+            loudness: [FLOOR_DBFS; SOUND / FRAME],
+            since_search: 0,
+            known: None,
+            likely: None,
+            is_absent: false,
+            quiet: 0,
+        }
+    }
+
+    /// Our frame that is heard when the call is `at` old.
+    pub(super) fn played(&mut self, frame: &Frame, at: Duration) {
+        let place = place_of(at);
+        // What was not played was silence; what was written beyond this was thrown away before it was heard.
+        let gap = place.saturating_sub(self.played_to).min(PLAYED as u64);
+        for place in place - gap..place {
+            self.played[place as usize % PLAYED] = 0;
+        }
+        for (sample, place) in alignment::reduced(frame).into_iter().zip(place..) {
+            self.played[place as usize % PLAYED] = sample;
+        }
+        self.played_to = place + FRAME as u64;
+        let index = place / FRAME as u64;
+        self.levels[index as usize % LEVELS] = (index, level(frame));
+    }
+
+    /// The caller's frame that was spoken when the call was `at` old, and how loud it must be not to be our echo.
+    pub(super) fn heard(&mut self, frame: &Frame, at: Duration) -> Loudness {
+        let place = place_of(at);
+        let level = level(frame);
+        self.heard.copy_within(FRAME.., 0);
+        self.heard[SOUND - FRAME..].copy_from_slice(&alignment::reduced(frame));
+        self.heard_to = place + FRAME as u64;
+        self.loudness.copy_within(1.., 0);
+        self.loudness[SOUND / FRAME - 1] = level;
+
+        let index = place / FRAME as u64;
+        let loudest = (0..DELAYS).map(|delay| self.level_at(index, delay));
+        let loudest = loudest.fold(FLOOR_DBFS, f32::max);
+        if loudest < QUIET_DBFS {
+            return Loudness {
+                level,
+                bar: FLOOR_DBFS,
+                is_echo_known: self.known.is_some(),
+                source: None,
+            };
+        }
+        self.note_silence(level, loudest);
+        let source = self.search();
+        let bar = match self.known {
+            Some(known) => self.prompt_at(index, known.delay) + known.gain + MARGIN_DB,
+            None if self.is_absent => loudest + NONE_DB,
+            None => loudest + ASSUMED_DB,
+        };
+        Loudness {
+            level,
+            bar,
+            is_echo_known: self.known.is_some(),
+            source,
+        }
+    }
+
+    /// A line on which a prompt leaves no trace has no echo, or none any more.
+    fn note_silence(&mut self, level: f32, loudest: f32) {
+        let is_silent = level < (loudest + SILENT_DB).max(FLOOR_DBFS + 1.0);
+        self.quiet = if is_silent { self.quiet + 1 } else { 0 };
+        if self.quiet >= QUIET_FRAMES {
+            self.known = None;
+            self.is_absent = true;
+        }
+    }
+
+    /// Looks for what was heard in what was played, where that is due.
+    fn search(&mut self) -> Option<Source> {
+        self.since_search += 1;
+        let loud = self
+            .loudness
+            .iter()
+            .filter(|level| **level > QUIET_DBFS - MARGIN_DB);
+        if self.since_search < SEARCH_EVERY || loud.count() < LOUD_FRAMES {
+            return None;
+        }
+        self.since_search = 0;
+        let to = self.heard_to + EARLY as u64;
+        let mut searched = [0; SEARCHED];
+        for (sample, back) in searched.iter_mut().zip((1..=SEARCHED as u64).rev()) {
+            *sample = self.sample_at(to.checked_sub(back));
+        }
+        // A long delay is an early place, and the other way round.
+        let turned = |place_or_delay: usize| SEARCHED - SOUND - place_or_delay;
+        let expected = self.known.map(|known| turned(known.delay));
+        let near = expected.map_or(0..0, |place| place.saturating_sub(NEAR)..place + NEAR);
+        let found = alignment::find(&self.heard, &searched, near);
+        if !found.is_telling {
+            return None;
+        }
+        let was_likely = self
+            .likely
+            .is_some_and(|place| place.abs_diff(found.place) <= NEAR);
+        self.likely = (found.clarity >= LIKELY).then_some(found.place);
+        let is_clear = found.clarity >= CLEAR || (found.clarity >= LIKELY && was_likely);
+        let place = if is_clear {
+            Some(found.place)
+        } else {
+            expected.filter(|_| found.expected_clarity >= CONFIRMED)
+        };
+        if let Some(place) = place {
+            let likeness = Likeness::of(&*self.heard, &searched[place..place + SOUND]);
+            self.learn(turned(place), likeness);
+            Some(Source::Ours)
+        } else if found.clarity < CHANCE {
+            self.is_absent |= self.known.is_none();
+            Some(Source::Theirs)
+        } else {
+            None
+        }
+    }
+
+    /// What was heard is our echo, of this delay.
+    fn learn(&mut self, delay: usize, likeness: Likeness) {
+        self.is_absent = false;
+        self.quiet = 0;
+        let measured = likeness.gain.clamp(-45.0, 0.0);
+        let is_alone = likeness.share >= ALONE;
+        let gain = match self.known {
+            Some(known) if !is_alone => known.gain,
+            Some(known) => known.gain + LEARNED * (measured - known.gain),
+            // Somebody speaks over it, or a room blurs it.
+            None if !is_alone => measured.min(ASSUMED_DB - MARGIN_DB),
+            None => measured,
+        };
+        self.known = Some(Known { delay, gain });
+    }
+
+    /// How loud our own may be at frame `index` if it comes back after `delay` as loud as it was.
+    fn prompt_at(&self, index: u64, delay: usize) -> f32 {
+        let delay = delay.saturating_sub(EARLY) / FRAME;
+        let later = (delay.saturating_sub(1)..delay + REVERBERATION).map(|back| {
+            let fading = back.saturating_sub(delay + 1) as f32 * DECAY_DB;
+            self.level_at(index, back) - fading
+        });
+        later.fold(FLOOR_DBFS, f32::max)
+    }
+
+    /// How loud we were `delay` frames before frame `index`.
+    fn level_at(&self, index: u64, delay: usize) -> f32 {
+        let then = index.checked_sub(delay as u64);
+        then.filter(|then| then * (FRAME as u64) < self.played_to)
+            .map(|then| (then, self.levels[then as usize % LEVELS]))
+            .filter(|(then, (index, _))| then == index)
+            .map_or(FLOOR_DBFS, |(_, (_, level))| level)
+    }
+
+    fn sample_at(&self, place: Option<u64>) -> i16 {
+        place
+            .filter(|place| *place < self.played_to && place + PLAYED as u64 >= self.played_to)
+            .map_or(0, |place| self.played[place as usize % PLAYED])
+    }
 }
 
 impl Loudness {
-    /// Whether the line has an echo for certain.
-    pub(super) const fn is_echo_known(self) -> bool {
-        self.is_known
-    }
-
     /// How loud the caller is, in dBFS.
     pub(super) const fn level(self) -> f32 {
         self.level
@@ -175,46 +301,32 @@ impl Loudness {
     }
 }
 
-impl Lag {
-    fn learn(&mut self, ours: f32, theirs: f32) {
-        let keep = |sum: &mut f32, value: f32| *sum = *sum * MEMORY + value;
-        keep(&mut self.count, 1.0);
-        keep(&mut self.ours, ours);
-        keep(&mut self.theirs, theirs);
-        keep(&mut self.ours_squared, ours * ours);
-        keep(&mut self.theirs_squared, theirs * theirs);
-        keep(&mut self.product, ours * theirs);
-        if ours > QUIET_DBFS {
-            keep(&mut self.loud, 1.0);
-            keep(&mut self.gain, theirs - ours);
+fn place_of(at: Duration) -> u64 {
+    (at.as_nanos() * u128::from(RATE) / 1_000_000_000) as u64
+}
+
+/// How one sound resembles another.
+#[derive(Clone, Copy, Debug)]
+struct Likeness {
+    /// What share of its power is the other, made louder or quieter.
+    share: f32,
+    /// How much louder it is, in dB.
+    gain: f32,
+}
+
+impl Likeness {
+    fn of(sound: &[i16], other: &[i16]) -> Self {
+        let (mut product, mut power, mut other_power) = (0.0, 0.0, 0.0);
+        for (a, b) in sound.iter().zip(other) {
+            let (a, b) = (f32::from(*a), f32::from(*b));
+            product += a * b;
+            power += a * a;
+            other_power += b * b;
         }
-    }
-
-    /// Whether our own level has changed enough to be found again.
-    fn is_telling(&self) -> bool {
-        self.count >= ENOUGH && self.variance(self.ours, self.ours_squared) >= STEADY
-    }
-
-    fn variance(&self, sum: f32, squares: f32) -> f32 {
-        let count = self.count.max(1.0);
-        squares / count - (sum / count).powi(2)
-    }
-
-    /// How much the two rise and fall together, from −1 to 1; 0 where one of them does neither.
-    fn correlation(&self) -> f32 {
-        let count = self.count.max(1.0);
-        let ours = self.variance(self.ours, self.ours_squared);
-        let theirs = self.variance(self.theirs, self.theirs_squared);
-        if ours < STEADY || theirs < STEADY {
-            return 0.0;
+        Self {
+            share: product * product / (power * other_power).max(1.0),
+            gain: 10.0 * (power.max(1.0) / other_power.max(1.0)).log10(),
         }
-        let both = self.product / count - self.ours / count * (self.theirs / count);
-        both / (ours * theirs).sqrt()
-    }
-
-    /// How much louder what comes back is, in dB; mostly negative.
-    fn gain(&self) -> f32 {
-        (self.gain / self.loud.max(1.0)).clamp(-45.0, 0.0)
     }
 }
 
@@ -229,16 +341,18 @@ fn level(frame: &Frame) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::media::frame::FRAME_DURATION;
     use crate::engine::media::frame::SampleRate;
     use crate::engine::media::testing::voice;
 
-    const FRAME: usize = 160;
+    /// Samples of a frame.
+    const LENGTH: usize = 160;
 
     /// Speech in frames, `gain_db` louder, beginning somewhere in the middle of it.
     fn speech(from: usize, frames: usize, gain_db: f32) -> Vec<Frame> {
         let gain = 10_f32.powf(gain_db / 20.0);
-        let samples = voice((from + frames) * FRAME);
-        let pieces = samples[from * FRAME..].chunks(FRAME);
+        let samples = voice((from + frames) * LENGTH);
+        let pieces = samples[from * LENGTH..].chunks(LENGTH);
         let louder = pieces.map(|piece| {
             let piece: Vec<i16> = piece
                 .iter()
@@ -257,8 +371,9 @@ mod tests {
     fn above(echo: &mut Echo, ours: &[Frame], theirs: &[Frame], from: usize) -> (usize, usize) {
         let (mut above, mut loud) = (0, 0);
         for (at, (ours, theirs)) in ours.iter().zip(theirs).enumerate() {
-            echo.played(ours, at as u64);
-            let loudness = echo.heard(theirs, at as u64);
+            let at_time = FRAME_DURATION * at as u32;
+            echo.played(ours, at_time);
+            let loudness = echo.heard(theirs, at_time);
             if at >= from && level(theirs) > -45.0 {
                 loud += 1;
                 above += usize::from(loudness.is_above_echo());

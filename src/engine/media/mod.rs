@@ -3,6 +3,7 @@
 //! Inside the engine audio is 16-bit linear PCM, mono, at the leg's rate. Codecs translate at the two ends: at the
 //! leg (what the telephone speaks) and at the backend (what the agent hears and speaks).
 
+pub mod alignment;
 pub mod chime;
 pub mod codec;
 pub mod digit;
