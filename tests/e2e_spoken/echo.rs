@@ -10,8 +10,8 @@ use crate::world::Ingress;
 use crate::world::on_every_ingress;
 
 /// Calls on each ingress, and prompts in each.
-const CALLS: usize = 5;
-const PROMPTS: usize = 20;
+const CALLS: usize = 4;
+const PROMPTS: usize = 25;
 
 const ECHO: &str = r#"echo = { level_db = -20, delay = "150ms" }"#;
 
@@ -25,10 +25,10 @@ async fn the_echo_of_a_hundred_prompts_cuts_none_and_the_caller_still_cuts_one()
 // A prompt that is quieter for a moment is not over: hence the long wait for silence.
 async fn speak_into_a_loudspeaker(ingress: Ingress, agent: Arc<Agent>) {
     let gateway = Gateway::start(ingress, agent.address, "HINT").await;
-    let mut steps = r#"{ hear = "book a table" }, { listen = "1200ms" },"#.to_owned();
+    let mut steps = r#"{ hear = "book a table" }, { listen = "1100ms" },"#.to_owned();
     for _ in 1..PROMPTS {
         // The agent is given another turn by a key, which is no sound.
-        steps += r#"{ dtmf = "1" }, { hear = "book a table" }, { listen = "1200ms" },"#;
+        steps += r#"{ dtmf = "1" }, { hear = "book a table" }, { listen = "1100ms" },"#;
     }
     // And a longer one, over which the caller speaks.
     steps += r#"

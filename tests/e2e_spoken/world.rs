@@ -28,8 +28,8 @@ use crate::sound;
 
 /// The agent loads its recogniser before it listens, and a caller has its sentences synthesised before it calls.
 const START_PATIENCE: Duration = Duration::from_secs(60);
-/// The longest call here takes half a minute.
-const CALL_PATIENCE: Duration = Duration::from_secs(120);
+/// The longest call here takes a little more than a minute.
+const CALL_PATIENCE: Duration = Duration::from_secs(180);
 /// For what should happen at once.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How often something that should happen is looked for.

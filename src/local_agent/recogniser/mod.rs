@@ -242,6 +242,10 @@ impl<'a> Utterance<'a> {
         }
         let mut verdict = None;
         while let Some(fed) = feed.blocking_recv() {
+            // A stream that was given up has nobody who waits for its words, and others wait for this decoder.
+            if heard.is_closed() {
+                return;
+            }
             match fed {
                 Feed::Samples(samples) => {
                     verdict = None;
