@@ -29,7 +29,7 @@ const DELAYS: usize = 36;
 const QUIET_DBFS: f32 = -50.0;
 /// Levels are not looked at below this: how silent silence is tells nothing.
 const FLOOR_DBFS: f32 = -65.0;
-/// How many frames of a sound must be louder than [`QUIET_DBFS`] and a margin for it to be worth a search.
+/// How many frames of a sound must be loud enough to be understood for it to be worth a search.
 const LOUD_FRAMES: usize = 6;
 /// Frames from one search to the next.
 const SEARCH_EVERY: u32 = 8;
@@ -39,7 +39,7 @@ const CLEAR: f32 = 12.0;
 /// One like this, if the last search found it too.
 const LIKELY: f32 = 7.0;
 /// One like this, if it is known to be the echo's.
-const CONFIRMED: f32 = 5.0;
+const CONFIRMED: f32 = 4.0;
 /// Where nothing stands out like this, there is no echo in the sound.
 const CHANCE: f32 = 6.0;
 /// How far apart two places may be that are the same: clocks differ, and rooms have walls.
@@ -53,17 +53,14 @@ const NONE_DB: f32 = -30.0;
 const SILENT_DB: f32 = -36.0;
 /// A second of prompt, and then the longest delay.
 const QUIET_FRAMES: u32 = 50 + DELAYS as u32;
-/// How much louder than its usual level an echo may be in a frame.
-const MARGIN_DB: f32 = 9.0;
+/// How much louder than it was an echo may be, compared with the loudest of what may come back.
+const MARGIN_DB: f32 = 5.0;
+/// How much quieter than [`QUIET_DBFS`] an echo may be and still be understood.
+const UNDERSTOOD_DB: f32 = 9.0;
 /// A sound of which this share is the echo has nobody else in it.
 const ALONE: f32 = 0.25;
 /// How much of a new level is believed.
 const LEARNED: f32 = 0.3;
-/// How fast what was played fades from a room, in dB per frame.
-const DECAY_DB: f32 = 1.0;
-/// Frames of our own that may still be in the room.
-const REVERBERATION: usize = 12;
-
 /// Compares what is played with what is heard.
 pub(super) struct Echo {
     /// Our sample of place `n` at `n % PLAYED`, and the place after the last of them.
@@ -78,7 +75,7 @@ pub(super) struct Echo {
     loudness: [f32; SOUND / FRAME],
     since_search: u32,
     known: Option<Known>,
-    /// What may be the echo's delay.
+    /// Where it may be found.
     likely: Option<usize>,
     is_absent: bool,
     /// Frames of prompt in a row in which the line was silent.
@@ -88,8 +85,8 @@ pub(super) struct Echo {
 /// A line's echo.
 #[derive(Clone, Copy, Debug)]
 struct Known {
-    /// In samples, and [`EARLY`] more.
-    delay: usize,
+    /// Where it is found: the earlier, the longer is its delay.
+    place: usize,
     /// How much louder than the prompt; mostly negative.
     gain: f32,
 }
@@ -173,14 +170,14 @@ impl Echo {
         }
         self.note_silence(level, loudest);
         let source = self.search();
-        let bar = match self.known {
-            Some(known) => self.prompt_at(index, known.delay) + known.gain + MARGIN_DB,
-            None if self.is_absent => loudest + NONE_DB,
-            None => loudest + ASSUMED_DB,
+        let gain = match self.known {
+            Some(known) => known.gain + MARGIN_DB,
+            None if self.is_absent => NONE_DB,
+            None => ASSUMED_DB,
         };
         Loudness {
             level,
-            bar,
+            bar: loudest + gain,
             is_echo_known: self.known.is_some(),
             source,
         }
@@ -202,7 +199,7 @@ impl Echo {
         let loud = self
             .loudness
             .iter()
-            .filter(|level| **level > QUIET_DBFS - MARGIN_DB);
+            .filter(|level| **level > QUIET_DBFS - UNDERSTOOD_DB);
         if self.since_search < SEARCH_EVERY || loud.count() < LOUD_FRAMES {
             return None;
         }
@@ -212,9 +209,7 @@ impl Echo {
         for (sample, back) in searched.iter_mut().zip((1..=SEARCHED as u64).rev()) {
             *sample = self.sample_at(to.checked_sub(back));
         }
-        // A long delay is an early place, and the other way round.
-        let turned = |place_or_delay: usize| SEARCHED - SOUND - place_or_delay;
-        let expected = self.known.map(|known| turned(known.delay));
+        let expected = self.known.map(|known| known.place);
         let near = expected.map_or(0..0, |place| place.saturating_sub(NEAR)..place + NEAR);
         let found = alignment::find(&self.heard, &searched, near);
         if !found.is_telling {
@@ -232,7 +227,7 @@ impl Echo {
         };
         if let Some(place) = place {
             let likeness = Likeness::of(&*self.heard, &searched[place..place + SOUND]);
-            self.learn(turned(place), likeness);
+            self.learn(place, likeness);
             Some(Source::Ours)
         } else if found.clarity < CHANCE {
             self.is_absent |= self.known.is_none();
@@ -242,8 +237,8 @@ impl Echo {
         }
     }
 
-    /// What was heard is our echo, of this delay.
-    fn learn(&mut self, delay: usize, likeness: Likeness) {
+    /// What was heard is our echo, and was found at `place`.
+    fn learn(&mut self, place: usize, likeness: Likeness) {
         self.is_absent = false;
         self.quiet = 0;
         let measured = likeness.gain.clamp(-45.0, 0.0);
@@ -255,17 +250,7 @@ impl Echo {
             None if !is_alone => measured.min(ASSUMED_DB - MARGIN_DB),
             None => measured,
         };
-        self.known = Some(Known { delay, gain });
-    }
-
-    /// How loud our own may be at frame `index` if it comes back after `delay` as loud as it was.
-    fn prompt_at(&self, index: u64, delay: usize) -> f32 {
-        let delay = delay.saturating_sub(EARLY) / FRAME;
-        let later = (delay.saturating_sub(1)..delay + REVERBERATION).map(|back| {
-            let fading = back.saturating_sub(delay + 1) as f32 * DECAY_DB;
-            self.level_at(index, back) - fading
-        });
-        later.fold(FLOOR_DBFS, f32::max)
+        self.known = Some(Known { place, gain });
     }
 
     /// How loud we were `delay` frames before frame `index`.
@@ -297,7 +282,7 @@ impl Loudness {
 
     /// Whether this may be our echo: there is something, and we were to be heard a moment ago.
     pub(super) fn may_be_echo(self) -> bool {
-        self.bar > FLOOR_DBFS && self.level > QUIET_DBFS - MARGIN_DB && !self.is_above_echo()
+        self.bar > FLOOR_DBFS && self.level > QUIET_DBFS - UNDERSTOOD_DB && !self.is_above_echo()
     }
 }
 
