@@ -471,9 +471,9 @@ impl Call {
             let fed_to = self.uplink.fed_or_last().map(|fed| fed.end);
             self.heard_to = turn.final_end.or(fed_to).unwrap_or(self.heard_to);
         } else if !self.failures.was_answered {
-            // Listening becomes due with the first prompt; voice before it answered nothing. Other turns without speech take
-            // nothing from the caller: what they have said since goes on counting.
-            self.heard_to = self.uplink.captured();
+            // Listening becomes due with the first prompt; voice before it answered nothing, unless it is still going on. Other
+            // turns without speech take nothing from the caller: what they have said since goes on counting.
+            self.heard_to = self.uplink.voice_under_way();
         }
     }
 

@@ -184,7 +184,7 @@ impl Call {
                 self.timers.set(Timer::Retry, self.now + delay);
             }
             Verdict::AskAgain => {
-                self.heard_to = self.uplink.captured();
+                self.heard_to = self.uplink.voice_under_way();
                 let apology = self.settings.fallback.apology.clone();
                 self.say(&apology);
                 self.proceed();

@@ -26,8 +26,6 @@ const EDGES: usize = 4;
 const OVERLAP: usize = 1;
 /// Digits send away the words before them so long after they were pressed: the pause that ends them.
 const DIGITS: Duration = Duration::from_secs(5);
-/// What of an utterance that was excused while it was under way is taken for its end.
-const TAIL: Duration = Duration::from_millis(400);
 /// How long before a final without an offset its words are taken to have ended.
 const FINAL_DELAY: Duration = Duration::from_millis(300);
 
@@ -69,8 +67,6 @@ struct Ledger<'a> {
     fates: Vec<Fate>,
     streams: BTreeMap<StreamId, Hearing>,
     pressed: Option<At>,
-    /// When all was excused last, and the utterance that was under way.
-    excused: Option<(At, u32)>,
     echo_refused: bool,
     unheard: Duration,
 }
@@ -129,7 +125,6 @@ impl<'a> Ledger<'a> {
             fates: vec![Fate::default(); history.frames.len()],
             streams: BTreeMap::new(),
             pressed: None,
-            excused: None,
             echo_refused: false,
             unheard: Duration::ZERO,
         };
@@ -144,7 +139,7 @@ impl<'a> Ledger<'a> {
             What::Captured(frame) => self.on_captured(*frame, at),
             What::Pressed(..) => self.pressed = Some(at),
             // What is heard on hold is the music of the caller's side.
-            What::Held(false) => self.excuse_all(at),
+            What::Held(false) => self.excuse_all(),
             What::Opened {
                 stream,
                 kind,
@@ -187,12 +182,7 @@ impl<'a> Ledger<'a> {
     }
 
     fn on_captured(&mut self, frame: u32, at: At) {
-        let fate = &mut self.fates[frame as usize];
-        fate.captured = Some(at);
-        let utterance = self.history.frames[frame as usize].utterance;
-        fate.excused = self
-            .excused
-            .is_some_and(|(before, of)| of == utterance && at <= before + TAIL);
+        self.fates[frame as usize].captured = Some(at);
     }
 
     fn on_delivered(&mut self, stream: StreamId, frame: u32, place: u64) {
@@ -247,7 +237,7 @@ impl<'a> Ledger<'a> {
             hearing.answered = true;
             let own = hearing.kind == TurnKind::ToolResult || hearing.input.starts_with("sys.");
             if last && !own {
-                self.excuse_all(at);
+                self.excuse_all();
             }
             return;
         }
@@ -321,7 +311,7 @@ impl<'a> Ledger<'a> {
         };
         hearing.over = true;
         if self.pressed.is_some_and(|pressed| at <= pressed + DIGITS) {
-            self.excuse_all(at);
+            self.excuse_all();
         } else if std::mem::take(&mut self.echo_refused) {
             let got = std::mem::take(&mut hearing.got);
             for (number, _) in got {
@@ -337,13 +327,11 @@ impl<'a> Ledger<'a> {
         hearing.over = true;
         // The caller is asked to say it again; or the agent may have acted upon it.
         if fault == Some(FaultKind::DeadlineExceeded) || hearing.answered {
-            self.excuse_all(at);
+            self.excuse_all();
         }
     }
 
-    fn excuse_all(&mut self, at: At) {
-        let last = self.fates.iter().rposition(|fate| fate.captured.is_some());
-        self.excused = last.map(|last| (at, self.history.frames[last].utterance));
+    fn excuse_all(&mut self) {
         self.excuse(|_, _| true);
     }
 
