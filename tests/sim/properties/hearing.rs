@@ -172,9 +172,9 @@ impl<'a> Ledger<'a> {
                 understood,
                 ..
             } => self.on_final(*stream, *end_offset, understood, at),
-            What::AnswerCame { stream, last, .. } => self.on_answer(*stream, *last, at),
+            What::AnswerCame { stream, last, .. } => self.on_answer(*stream, *last),
             What::Cancelled(stream) => self.on_cancelled(*stream, at),
-            What::Closed(stream, fault) => self.on_closed(*stream, *fault, at),
+            What::Closed(stream, fault) => self.on_closed(*stream, *fault),
             What::Measured(Measure::Unheard(unheard)) => self.unheard += *unheard,
             What::Measured(Measure::BargeInEcho) => self.echo_refused = true,
             _ => {}
@@ -225,7 +225,7 @@ impl<'a> Ledger<'a> {
         }
     }
 
-    fn on_answer(&mut self, stream: StreamId, last: bool, at: At) {
+    fn on_answer(&mut self, stream: StreamId, last: bool) {
         let frame = self.history.rate.samples_in(FRAME_DURATION);
         let Some(hearing) = self.streams.get_mut(&stream).filter(|it| !it.over) else {
             return;
@@ -320,7 +320,7 @@ impl<'a> Ledger<'a> {
         }
     }
 
-    fn on_closed(&mut self, stream: StreamId, fault: Option<FaultKind>, at: At) {
+    fn on_closed(&mut self, stream: StreamId, fault: Option<FaultKind>) {
         let Some(hearing) = self.streams.get_mut(&stream).filter(|it| !it.over) else {
             return;
         };
