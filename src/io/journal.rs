@@ -121,6 +121,7 @@ impl Entry {
                 | Notice::AgentText { .. }
                 | Notice::Playback { .. }
                 | Notice::BargeIn { .. }
+                | Notice::WordsIgnored { .. }
                 | Notice::Ducked
                 | Notice::Restored
                 | Notice::Hold
@@ -154,6 +155,7 @@ impl Entry {
             Notice::TurnStarted { .. }
             | Notice::Playback { .. }
             | Notice::BargeIn { .. }
+            | Notice::WordsIgnored { .. }
             | Notice::Ducked
             | Notice::Restored
             | Notice::Hold
@@ -282,6 +284,7 @@ fn log(notice: &Notice) {
         Notice::Fallback => tracing::warn!("the agent cannot be reached; falling back"),
         Notice::Hold => tracing::info!("the agent is slow; the caller hears the hold prompt"),
         Notice::BargeIn { heard_ms } => tracing::debug!(heard_ms, "barge-in"),
+        Notice::WordsIgnored { taken_for } => tracing::debug!(?taken_for, "words are ignored"),
         Notice::Ducked => tracing::debug!("the prompt is ducked"),
         Notice::Restored => tracing::debug!("the prompt is restored"),
         Notice::TurnLatency { latency_ms } => tracing::debug!(latency_ms, "the agent answers"),

@@ -30,6 +30,7 @@ pub(crate) struct Reply {
     pieces: Vec<Piece>,
     settings: AgentSettings,
     match_kind: MatchKind,
+    query: String,
 }
 
 /// What `output_audio` sounds like.
@@ -68,6 +69,7 @@ pub(crate) fn says(text: &str, seconds: f64) -> Reply {
         pieces: Vec::new(),
         settings: AgentSettings::default(),
         match_kind: MatchKind::Other,
+        query: String::new(),
     }
 }
 
@@ -144,6 +146,12 @@ impl Reply {
         self
     }
 
+    /// In answer to these words of the caller's.
+    pub(crate) fn to(mut self, words: &str) -> Self {
+        words.clone_into(&mut self.query);
+        self
+    }
+
     /// As the backend hands it to the call, sounding in `format`.
     pub(crate) fn answer(self, format: AudioFormat) -> Answer {
         let mut messages = Vec::new();
@@ -181,6 +189,7 @@ impl Reply {
             messages,
             settings: self.settings,
             match_kind: self.match_kind,
+            query: self.query,
             ..Answer::default()
         }
     }

@@ -1,6 +1,7 @@
 //! Who may interrupt what, and how.
 
 use tandem::engine::call::event::AudioFormat;
+use tandem::engine::call::event::Cancellation;
 use tandem::engine::call::event::Encoding;
 use tandem::engine::call::notice::Measure;
 use tandem::engine::call::notice::Notice;
@@ -41,6 +42,12 @@ behaviours! {
     voice_without_words_gives_the_prompt_back_after_four_seconds,
     /// design §4.5
     words_that_no_local_voice_announced_cut_all_the_same,
+    /// facts §2.2, design §4.5
+    words_that_come_after_the_end_of_the_utterance_cut_too,
+    /// facts §3.1, design §4.5
+    words_that_come_with_the_answer_cut_too,
+    /// facts §3.2
+    words_that_come_after_a_partial_answer_do_not_cut_it,
     /// facts §4
     blank_words_cut_nothing,
     /// design §4.5
@@ -226,6 +233,49 @@ fn words_that_no_local_voice_announced_cut_all_the_same(kind: Ingress) {
     call.interim("book");
     assert_eq!((call.told(&Notice::Ducked), call.barge_ins()), (0, 1));
     assert_eq!(call.outcomes(), [SegmentOutcome::Cut]);
+}
+
+fn words_that_come_after_the_end_of_the_utterance_cut_too(kind: Ingress) {
+    let mut call = Conversation::greeted(kind, says("A long welcome", 8.0));
+    call.run(secs(1.0));
+    call.speak(ms(600));
+    call.endpoint();
+    assert_eq!(call.barge_ins(), 0, "it may have been a cough");
+    call.final_words("book a table");
+    assert_eq!(call.barge_ins(), 1);
+    assert_eq!(call.outcomes(), [SegmentOutcome::Cut]);
+    call.answer(says("For which day?", 1.0));
+    call.run(secs(2.0));
+    assert_eq!(
+        call.outcomes(),
+        [SegmentOutcome::Cut, SegmentOutcome::Played]
+    );
+}
+
+fn words_that_come_with_the_answer_cut_too(kind: Ingress) {
+    let mut call = Conversation::greeted(kind, says("A long welcome", 8.0));
+    call.run(secs(1.0));
+    call.speak(ms(600));
+    call.endpoint();
+    call.answer(says("For which day?", 1.0).to("book a table"));
+    assert_eq!(call.barge_ins(), 1);
+    call.run(secs(2.0));
+    assert_eq!(
+        call.outcomes(),
+        [SegmentOutcome::Cut, SegmentOutcome::Played]
+    );
+}
+
+fn words_that_come_after_a_partial_answer_do_not_cut_it(kind: Ingress) {
+    let mut call = Conversation::listening(kind);
+    call.speak(ms(600));
+    call.endpoint();
+    call.answer(says("One moment", 1.0).partial(Cancellation::Forbidden));
+    call.run(ms(300));
+    call.final_words("book a table");
+    call.run(secs(1.0));
+    assert_eq!(call.barge_ins(), 0);
+    assert_eq!(call.outcomes(), [SegmentOutcome::Played]);
 }
 
 fn blank_words_cut_nothing(kind: Ingress) {

@@ -18,6 +18,7 @@ use crate::engine::call::echo::Source;
 use crate::engine::call::event::Action;
 use crate::engine::call::notice::Measure;
 use crate::engine::call::notice::Notice;
+use crate::engine::call::notice::TakenFor;
 use crate::engine::call::settings::BargeInMode;
 use crate::engine::call::timers::Timer;
 use crate::engine::call::turn::Phase;
@@ -76,17 +77,6 @@ struct Evidence {
     voice: bool,
     /// There was some sound that our echo can explain.
     echo: bool,
-}
-
-/// What words are, that were heard while the agent spoke.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Words {
-    /// The caller wants to speak.
-    Caller,
-    /// The caller listens, and says so.
-    BackChannel,
-    /// Our own, come back.
-    Echo,
 }
 
 impl Floor {
@@ -251,15 +241,15 @@ impl Call {
         }
     }
 
-    /// What words are that were heard just now.
-    pub(super) fn judge_words(&self, text: &str) -> Words {
-        let is_over_prompt = self.playout.is_audible(self.now);
+    /// Words were heard just now; `None` if the caller wants to speak.
+    pub(super) fn judge_words(&self, text: &str) -> Option<TakenFor> {
+        let back_channels = &self.settings.barge_in.back_channels;
         if self.floor.is_echo() {
-            Words::Echo
-        } else if is_over_prompt && is_back_channel(text, &self.settings.barge_in.back_channels) {
-            Words::BackChannel
+            Some(TakenFor::Echo)
+        } else if self.playout.is_audible(self.now) && is_back_channel(text, back_channels) {
+            Some(TakenFor::BackChannel)
         } else {
-            Words::Caller
+            None
         }
     }
 

@@ -5,7 +5,6 @@ use std::time::Duration;
 use crate::engine::call::Call;
 use crate::engine::call::answer;
 use crate::engine::call::answer::Piece;
-use crate::engine::call::barge_in::Words;
 use crate::engine::call::carried;
 use crate::engine::call::carried::append;
 use crate::engine::call::command::TurnChange;
@@ -28,6 +27,7 @@ use crate::engine::call::event::TurnInput;
 use crate::engine::call::line::Line;
 use crate::engine::call::notice::Measure;
 use crate::engine::call::notice::Notice;
+use crate::engine::call::notice::TakenFor;
 use crate::engine::call::notice::TurnKind;
 use crate::engine::call::notice::TurnResult;
 use crate::engine::call::playout::Finished;
@@ -171,24 +171,28 @@ impl Call {
         if text.trim().is_empty() {
             return;
         }
-        let words = self.judge_words(text);
+        let taken_for = self.judge_words(text);
         let Some(turn) = &mut self.turn else { return };
-        if words != Words::Caller {
-            let is_first = turn.dismissed.replace(words) != Some(words);
-            if words == Words::Echo && is_first {
+        if let Some(taken_for) = taken_for {
+            let is_first = turn.dismissed.replace(taken_for) != Some(taken_for);
+            if is_first {
+                self.tell(Notice::WordsIgnored { taken_for });
+            }
+            if is_first && taken_for == TakenFor::Echo {
                 self.measure(Measure::BargeInEcho);
             }
             return;
         }
         turn.words = true;
-        // Transcripts may come late; what they say was said before the stream was half-closed.
-        if turn.phase == Phase::Answering {
-            return;
+        let (phase, is_answered) = (turn.phase, turn.answered);
+        if phase == Phase::Listening {
+            self.timers.stop(Timer::NoInput);
+            self.timers
+                .set(Timer::Endpoint, self.now + self.settings.endpoint_timeout);
         }
-        self.timers.stop(Timer::NoInput);
-        self.timers
-            .set(Timer::Endpoint, self.now + self.settings.endpoint_timeout);
-        if self.settings.barge_in.mode != BargeInMode::Off {
+        // Some recognisers tell the words after the end of the utterance only. What is heard then is still the prompt over
+        // which they were said, until there is an answer to them.
+        if self.settings.barge_in.mode != BargeInMode::Off && !is_answered {
             self.barge_in();
         }
     }
@@ -202,10 +206,11 @@ impl Call {
             .and_then(|turn| turn.dismissed);
         match dismissed {
             // Neither is for the agent to answer. Half-closing would make it (facts §5.1).
-            Some(Words::Echo) if self.floor.is_certainly_echo() => self.listen_anew(),
-            Some(Words::BackChannel) if self.playout.is_audible(self.now) => self.listen_anew(),
-            Some(Words::Echo | Words::BackChannel | Words::Caller) | None => {
-                if dismissed == Some(Words::Echo) && self.settings.barge_in.mode != BargeInMode::Off
+            Some(TakenFor::Echo) if self.floor.is_certainly_echo() => self.listen_anew(),
+            Some(TakenFor::BackChannel) if self.playout.is_audible(self.now) => self.listen_anew(),
+            Some(TakenFor::Echo | TakenFor::BackChannel) | None => {
+                if dismissed == Some(TakenFor::Echo)
+                    && self.settings.barge_in.mode != BargeInMode::Off
                 {
                     // By now it is clear that somebody spoke; better to hear an echo than to lose a caller.
                     self.barge_in_late();
@@ -336,6 +341,13 @@ impl Call {
 
     fn on_answer(&mut self, answer: &Answer) {
         self.stop_listening();
+        let is_news = |turn: &Turn| {
+            turn.kind() == TurnKind::Speech && !turn.answered && turn.dismissed.is_none()
+        };
+        if self.turn.as_ref().is_some_and(is_news) {
+            // The agent may be the first to tell what was said.
+            self.on_words(&answer.query);
+        }
         if let Some(turn) = &mut self.turn {
             turn.answered = true;
         }

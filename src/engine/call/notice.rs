@@ -9,6 +9,16 @@ use serde::Serialize;
 use crate::engine::call::event::DigitSource;
 use crate::engine::call::event::FaultKind;
 
+/// What words over a prompt are, if they do not mean that the caller wants to speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TakenFor {
+    /// The caller listens, and says so.
+    BackChannel,
+    /// Our own words, come back.
+    Echo,
+}
+
 /// Something that happened in a call, as its watchers read it. Serialised with a `type` and its own fields.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
@@ -48,6 +58,11 @@ pub enum Notice {
     BargeIn {
         /// How much of the prompt had been heard.
         heard_ms: u64,
+    },
+    /// Words were understood that are no reason to cut the prompt.
+    WordsIgnored {
+        /// What they are taken for.
+        taken_for: TakenFor,
     },
     /// The caller may be about to take the floor: the prompt is quieter until that is clear.
     Ducked,

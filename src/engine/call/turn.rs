@@ -2,9 +2,9 @@
 
 use std::time::Instant;
 
-use crate::engine::call::barge_in::Words;
 use crate::engine::call::event::StreamId;
 use crate::engine::call::event::TurnInput;
+use crate::engine::call::notice::TakenFor;
 use crate::engine::call::notice::TurnKind;
 
 /// The turn whose stream is open. There is at most one: two in flight race on the agent's session (facts §5.1).
@@ -17,7 +17,7 @@ pub(super) struct Turn {
     /// Whether the caller has been heard to say words.
     pub(super) words: bool,
     /// Why words that were heard were not taken for the caller's wish to speak, if no others were.
-    pub(super) dismissed: Option<Words>,
+    pub(super) dismissed: Option<TakenFor>,
     /// What was understood for good, and what since then, as far as it is known.
     pub(super) final_words: String,
     pub(super) interim_words: String,
