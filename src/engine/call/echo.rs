@@ -204,11 +204,7 @@ impl Echo {
             return None;
         }
         self.since_search = 0;
-        let to = self.heard_to + EARLY as u64;
-        let mut searched = [0; SEARCHED];
-        for (sample, back) in searched.iter_mut().zip((1..=SEARCHED as u64).rev()) {
-            *sample = self.sample_at(to.checked_sub(back));
-        }
+        let searched = self.played_before(self.heard_to + EARLY as u64);
         let expected = self.known.map(|known| known.place);
         let near = expected.map_or(0..0, |place| place.saturating_sub(NEAR)..place + NEAR);
         let found = alignment::find(&self.heard, &searched, near);
@@ -262,10 +258,21 @@ impl Echo {
             .map_or(FLOOR_DBFS, |(_, (_, level))| level)
     }
 
-    fn sample_at(&self, place: Option<u64>) -> i16 {
-        place
-            .filter(|place| *place < self.played_to && place + PLAYED as u64 >= self.played_to)
-            .map_or(0, |place| self.played[place as usize % PLAYED])
+    /// What was played before place `to`; silence where nothing was, or nothing is known.
+    fn played_before(&self, to: u64) -> [i16; SEARCHED] {
+        let mut played = [0; SEARCHED];
+        let Some(from) = to.checked_sub(SEARCHED as u64) else {
+            return played;
+        };
+        let mut place = from.max(self.played_to.saturating_sub(PLAYED as u64));
+        while place < to.min(self.played_to) {
+            let at = place as usize % PLAYED;
+            let count = (PLAYED - at).min((to.min(self.played_to) - place) as usize);
+            let into = (place - from) as usize;
+            played[into..into + count].copy_from_slice(&self.played[at..at + count]);
+            place += count as u64;
+        }
+        played
     }
 }
 

@@ -87,12 +87,16 @@ impl Transform {
 
     /// The spectrum of `samples` is in `spectrum` afterwards.
     fn transform(&mut self, samples: &[i16]) {
-        self.signal.fill(0.0);
-        let last = samples.len().saturating_sub(1);
-        for (place, (to, sample)) in self.signal.iter_mut().zip(samples).enumerate() {
-            let from_end = place.min(last - place);
-            let fade = self.ramp.get(from_end).copied().unwrap_or(1.0);
-            *to = fade * f32::from(*sample);
+        let (signal, rest) = self.signal.split_at_mut(samples.len());
+        for (to, sample) in signal.iter_mut().zip(samples) {
+            *to = f32::from(*sample);
+        }
+        rest.fill(0.0);
+        for (to, fade) in signal.iter_mut().zip(&self.ramp) {
+            *to *= fade;
+        }
+        for (to, fade) in signal.iter_mut().rev().zip(&self.ramp) {
+            *to *= fade;
         }
         let (signal, spectrum) = (&mut self.signal, &mut self.spectrum);
         let done = self
