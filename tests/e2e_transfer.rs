@@ -333,16 +333,7 @@ impl World {
             &config::Config::load(None, &[].into()).expect("the defaults are valid"),
             services(),
         );
-        let route = config::Route {
-            name: "all".to_owned(),
-            ingress: None,
-            to: None,
-            from: None,
-            domain: None,
-            headers: BTreeMap::new(),
-            handoff: None,
-            agent: "local".to_owned(),
-        };
+        let route = config::Route::every_call("all", "local");
         let agents = BTreeMap::from([("local".to_owned(), configured)]);
         let calls = Calls::new(config::Limits::default(), vec![route], agents);
 

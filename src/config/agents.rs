@@ -232,16 +232,7 @@ fn route_to_only_agent(agents: &BTreeMap<String, Agent>, report: &mut Report) ->
         report.tell(&Origin::Nowhere, "routes", reason);
         return Vec::new();
     };
-    vec![Route {
-        name: agent.clone(),
-        ingress: None,
-        to: None,
-        from: None,
-        domain: None,
-        headers: BTreeMap::new(),
-        handoff: None,
-        agent: agent.clone(),
-    }]
+    vec![Route::every_call(agent, agent)]
 }
 
 fn route(

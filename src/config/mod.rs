@@ -269,6 +269,22 @@ pub struct Route {
     pub agent: String,
 }
 
+impl Route {
+    /// A route that takes every call to one agent.
+    pub fn every_call(name: &str, agent: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            ingress: None,
+            to: None,
+            from: None,
+            domain: None,
+            headers: BTreeMap::new(),
+            handoff: None,
+            agent: agent.to_owned(),
+        }
+    }
+}
+
 /// One of `[agents]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Agent {

@@ -195,8 +195,6 @@ impl Transfers {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use serde_json::json;
 
     use super::*;
@@ -329,16 +327,7 @@ mod tests {
     fn origin(route: &str) -> Origin {
         Origin {
             session: Uuid::new_v4(),
-            route: Route {
-                name: route.to_owned(),
-                ingress: None,
-                to: None,
-                from: None,
-                domain: None,
-                headers: BTreeMap::new(),
-                handoff: None,
-                agent: "local".to_owned(),
-            },
+            route: Route::every_call(route, "local"),
         }
     }
 }

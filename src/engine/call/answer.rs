@@ -216,11 +216,7 @@ impl Plan {
     fn command(&mut self, command: Command, format: AudioFormat, manners: &mut Manners) {
         match command {
             Command::Pause(duration) => {
-                let samples = format.rate.samples_in(duration) as usize;
-                let mut silence = vec![0; samples * format.encoding.bytes_per_sample()];
-                for sample in silence.chunks_mut(format.encoding.bytes_per_sample()) {
-                    format.encoding.encode(0, sample);
-                }
+                let silence = vec![format.encoding.silence(); format.bytes_in(duration)];
                 self.sound(&silence.into(), format, true, manners);
             }
             Command::Play(uri) => self.clip(&uri, true, format, manners),
@@ -271,13 +267,19 @@ pub(super) fn samples(
     blob: &Bytes,
     told: AudioFormat,
 ) -> Result<(Bytes, AudioFormat), wav::WavError> {
-    let (bytes, format) = if wav::looks_like_wav(blob) {
-        let wav = wav::parse(blob)?;
-        (blob.slice(wav.data), wav.format)
+    if wav::looks_like_wav(blob) {
+        wav_samples(blob)
     } else {
-        (blob.clone(), told)
-    };
-    let longest =
-        format.rate.samples_in(LONGEST_SPEECH) as usize * format.encoding.bytes_per_sample();
-    Ok((bytes.slice(..bytes.len().min(longest)), format))
+        Ok((shortened(blob.clone(), told), told))
+    }
+}
+
+/// The samples of a WAV file and how they are written.
+pub(super) fn wav_samples(blob: &Bytes) -> Result<(Bytes, AudioFormat), wav::WavError> {
+    let wav = wav::parse(blob)?;
+    Ok((shortened(blob.slice(wav.data), wav.format), wav.format))
+}
+
+fn shortened(samples: Bytes, format: AudioFormat) -> Bytes {
+    samples.slice(..samples.len().min(format.bytes_in(LONGEST_SPEECH)))
 }

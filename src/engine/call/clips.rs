@@ -12,7 +12,7 @@ use crate::engine::call::event::ClipId;
 use crate::engine::call::notice::Notice;
 use crate::engine::call::playout::Speech;
 use crate::engine::call::timers::Timer;
-use crate::engine::media::wav;
+use crate::engine::media::codec::AudioFormat;
 
 /// Clips that may be under way for one call; an agent that wants more at once is broken.
 const MAX_CLIPS: usize = 16;
@@ -80,11 +80,7 @@ impl Call {
         match outcome.and_then(|bytes| sound(&bytes)) {
             Ok((bytes, format)) => {
                 self.end_hold();
-                self.heard.add_audio(
-                    format
-                        .rate
-                        .duration_of((bytes.len() / format.encoding.bytes_per_sample()) as u64),
-                );
+                self.heard.add_audio(format.duration_of_bytes(bytes.len()));
                 self.playout.fill(clip, bytes, format, self.now);
             }
             Err(reason) => self.drop_clip(awaited, reason),
@@ -125,10 +121,8 @@ impl Call {
 }
 
 /// A clip says by its RIFF header how it is written; without one nobody knows.
-fn sound(bytes: &Bytes) -> Result<(Bytes, crate::engine::call::event::AudioFormat), String> {
-    let wav = wav::parse(bytes).map_err(|error| error.to_string())?;
-    let unknown = wav.format;
-    let (bytes, format) = answer::samples(bytes, unknown).map_err(|error| error.to_string())?;
+fn sound(bytes: &Bytes) -> Result<(Bytes, AudioFormat), String> {
+    let (bytes, format) = answer::wav_samples(bytes).map_err(|error| error.to_string())?;
     match bytes.is_empty() {
         true => Err("it is empty".to_owned()),
         false => Ok((bytes, format)),

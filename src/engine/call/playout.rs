@@ -44,15 +44,12 @@ pub(super) struct Speech {
 
 impl Speech {
     pub(super) fn duration(&self) -> Duration {
-        self.format
-            .rate
-            .duration_of((self.bytes.len() / self.format.encoding.bytes_per_sample()) as u64)
+        self.format.duration_of_bytes(self.bytes.len())
     }
 
     /// Where in the bytes the sample after `duration` is.
     fn bytes_in(&self, duration: Duration) -> usize {
-        let samples = self.format.rate.samples_in(duration) as usize;
-        (samples * self.format.encoding.bytes_per_sample()).min(self.bytes.len())
+        self.format.bytes_in(duration).min(self.bytes.len())
     }
 }
 
@@ -289,10 +286,7 @@ impl Playout {
     pub(super) fn restore(&mut self, now: Instant) {
         let Some(duck) = self.duck.take() else { return };
         self.wanted_volume = FULL_VOLUME;
-        self.ready.clear();
-        if let Some(resampler) = &mut self.resampler {
-            resampler.reset();
-        }
+        self.forget_rendered();
         let next = self.due.unwrap_or(now);
         if let Some(segment) = self.queue.front_mut() {
             segment.taken = segment.speech.bytes_in(duck.heard);
@@ -530,13 +524,17 @@ impl Playout {
 
     /// Forgets what lies between the queue and the leg.
     fn flush(&mut self) {
+        self.forget_rendered();
+        self.duck = None;
+        self.volume = FULL_VOLUME;
+        self.wanted_volume = FULL_VOLUME;
+    }
+
+    fn forget_rendered(&mut self) {
         self.ready.clear();
         if let Some(resampler) = &mut self.resampler {
             resampler.reset();
         }
-        self.duck = None;
-        self.volume = FULL_VOLUME;
-        self.wanted_volume = FULL_VOLUME;
     }
 
     /// Whether every segment that is queued or unconfirmed may be cut by a later response.
@@ -685,9 +683,6 @@ impl Segment {
 
     /// How long what has been taken lasts.
     fn sent_duration(&self) -> Duration {
-        let format = self.speech.format;
-        format
-            .rate
-            .duration_of((self.taken / format.encoding.bytes_per_sample()) as u64)
+        self.speech.format.duration_of_bytes(self.taken)
     }
 }

@@ -10,8 +10,6 @@ use std::time::Duration;
 use std::time::Instant;
 
 use crate::engine::media::codec::AudioFormat;
-use crate::engine::media::codec::Encoding;
-use crate::engine::media::codec::g711;
 use crate::engine::media::frame::FRAME_DURATION;
 use crate::engine::media::frame::Frame;
 use crate::engine::media::frame::SampleRate;
@@ -78,7 +76,7 @@ impl Uplink {
         now: Instant,
     ) -> Self {
         let capacity_samples = format.rate.samples_in(HISTORY);
-        let bytes = capacity_samples as usize * format.encoding.bytes_per_sample();
+        let bytes = format.bytes_in(HISTORY);
         let chunk_samples = format.rate.samples_in(chunk).max(1);
         let resampler = (leg_rate != format.rate).then(|| Resampler::new(leg_rate, format.rate));
         let pending = resampler.as_ref().map_or(0, Resampler::chunk_in);
@@ -336,7 +334,7 @@ impl Uplink {
         let oldest = self.captured.saturating_sub(self.capacity_samples);
         self.chunk.clear();
         let lost = oldest.saturating_sub(from).min(to - from) as usize * width;
-        self.chunk.resize(lost, silence_byte(self.format.encoding));
+        self.chunk.resize(lost, self.format.encoding.silence());
         let mut at = from.max(oldest);
         while at < to {
             let place = at % self.capacity_samples;
@@ -366,14 +364,6 @@ pub(super) struct Fed {
     pub(super) begin: u64,
     /// The call-sample after its last.
     pub(super) end: u64,
-}
-
-const fn silence_byte(encoding: Encoding) -> u8 {
-    match encoding {
-        Encoding::Linear16 => 0,
-        Encoding::Mulaw => g711::MULAW_SILENCE,
-        Encoding::Alaw => g711::ALAW_SILENCE,
-    }
 }
 
 /// The stretches of the last half minute in which there may have been voice.

@@ -340,7 +340,7 @@ mod tests {
     #[test]
     fn empty_variables_count_as_none_and_gcloud_lies_under_home() {
         let environment = GoogleEnvironment::from_lookup(|name| match name {
-            "HOME" => Some("/home/x".to_owned()),
+            "HOME" => Some("home".to_owned()),
             "GOOGLE_API_USE_CLIENT_CERTIFICATE" => Some("true".to_owned()),
             "GOOGLE_APPLICATION_CREDENTIALS" => Some(String::new()),
             _ => None,
@@ -348,7 +348,7 @@ mod tests {
         assert_eq!(environment.application_credentials, None);
         assert_eq!(
             environment.gcloud,
-            Some(PathBuf::from("/home/x/.config/gcloud"))
+            Some(PathBuf::from("home/.config/gcloud"))
         );
         assert_eq!(wants_certificate(&environment), Ok(Some(true)));
     }

@@ -8,6 +8,8 @@ mod g722;
 mod opus;
 pub mod packet;
 
+use std::time::Duration;
+
 use crate::engine::media::frame::SampleRate;
 
 /// Encoding and rate of mono audio.
@@ -30,7 +32,29 @@ pub enum Encoding {
     Alaw,
 }
 
+impl AudioFormat {
+    /// How long so many bytes of samples last.
+    pub fn duration_of_bytes(self, bytes: usize) -> Duration {
+        let samples = bytes / self.encoding.bytes_per_sample();
+        self.rate.duration_of(samples as u64)
+    }
+
+    /// How many bytes `duration` has, in whole samples.
+    pub fn bytes_in(self, duration: Duration) -> usize {
+        self.rate.samples_in(duration) as usize * self.encoding.bytes_per_sample()
+    }
+}
+
 impl Encoding {
+    /// The byte of which silence consists.
+    pub const fn silence(self) -> u8 {
+        match self {
+            Self::Linear16 => 0,
+            Self::Mulaw => g711::MULAW_SILENCE,
+            Self::Alaw => g711::ALAW_SILENCE,
+        }
+    }
+
     /// Bytes of one sample.
     pub const fn bytes_per_sample(self) -> usize {
         match self {

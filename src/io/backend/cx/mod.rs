@@ -189,9 +189,7 @@ impl Session for CxSession {
     ) -> TurnStream {
         let (audio, uplink) = match &turn.input {
             TurnInput::Speech { format, .. } => {
-                let samples = format.rate.samples_in(UPLINK_CAPACITY) as usize;
-                let bytes = samples * format.encoding.bytes_per_sample();
-                let (sender, receiver) = ring::ring(bytes);
+                let (sender, receiver) = ring::ring(format.bytes_in(UPLINK_CAPACITY));
                 (Some(sender), Some(receiver))
             }
             TurnInput::Text(_)
