@@ -46,10 +46,7 @@ fn dtmf(digits: &str, finish: Option<char>) -> TurnInput {
 /// A caller who is asked for digits, by these settings.
 fn asked_for_digits(kind: Ingress, settings: &DtmfSettings) -> Conversation {
     let page = AgentSettings {
-        dtmf: Some(DtmfSettings {
-            enabled: true,
-            ..settings.clone()
-        }),
+        dtmf: Some(settings.clone()),
         ..AgentSettings::default()
     };
     let mut call = Conversation::greeted(kind, says("Your number please", 0.3).settings(page));

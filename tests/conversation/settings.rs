@@ -73,7 +73,6 @@ fn digit_settings_go_with_the_page_that_had_them(kind: Ingress) {
     let mut call = Conversation::listening(kind);
     let one_key = AgentSettings {
         dtmf: Some(DtmfSettings {
-            enabled: true,
             max_digits: Some(1),
             ..DtmfSettings::default()
         }),

@@ -242,7 +242,6 @@ impl Agent {
 
     fn settings(&mut self) -> AgentSettings {
         let dtmf = self.dice.chance(0.3).then(|| DtmfSettings {
-            enabled: true,
             max_digits: Some(self.dice.between(1, 4) as u32),
             finish_digit: Digit::from_char('#'),
             interdigit_timeout: Some(self.dice.ms(500, 2_000)),

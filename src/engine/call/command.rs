@@ -120,7 +120,6 @@ fn digits(value: &Value) -> Result<DtmfSettings, String> {
         .map(|timeout| duration(timeout, LONGEST_WAIT))
         .transpose()?;
     Ok(DtmfSettings {
-        enabled: true,
         max_digits,
         finish_digit,
         interdigit_timeout,
@@ -244,7 +243,6 @@ mod tests {
                 Ok(Command::Pause(Duration::from_millis(500))),
                 Ok(Command::Play("bell.wav".into())),
                 Ok(Command::CollectDigits(DtmfSettings {
-                    enabled: true,
                     max_digits: Some(4),
                     finish_digit: Digit::from_char('*'),
                     interdigit_timeout: Some(Duration::from_millis(1_500)),

@@ -82,7 +82,6 @@ pub(super) enum Collected {
 impl Digits {
     pub(super) const fn new(default_max: u32, default_timeout: Duration) -> Self {
         let page = DtmfSettings {
-            enabled: false,
             max_digits: None,
             finish_digit: None,
             interdigit_timeout: None,
@@ -193,7 +192,6 @@ mod tests {
     #[test]
     fn the_pages_longest_input_ends_at_once() {
         let mut digits = digits(Some(DtmfSettings {
-            enabled: true,
             max_digits: Some(1),
             ..DtmfSettings::default()
         }));
@@ -232,7 +230,6 @@ mod tests {
     #[test]
     fn digits_pressed_before_the_last_input_had_its_turn_are_joined_to_it() {
         let mut digits = digits(Some(DtmfSettings {
-            enabled: true,
             max_digits: Some(1),
             ..DtmfSettings::default()
         }));

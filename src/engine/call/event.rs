@@ -348,8 +348,6 @@ pub struct AgentSettings {
 /// How the current page collects digits (facts §5.1).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DtmfSettings {
-    /// Whether the page takes digits at all.
-    pub enabled: bool,
     /// This many digits end the collection.
     pub max_digits: Option<u32>,
     /// This key ends the collection and is not part of the digits.

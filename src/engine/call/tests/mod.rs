@@ -478,7 +478,6 @@ fn digits_cut_the_prompt_cancel_the_stream_and_have_a_turn_of_their_own() {
     let mut sim = Sim::new(settings());
     let mut menu = speaking("Press one or two", secs(5.0), true);
     menu.settings.dtmf = Some(DtmfSettings {
-        enabled: true,
         max_digits: Some(1),
         ..DtmfSettings::default()
     });

@@ -15,10 +15,13 @@ use crate::engine::call::event::DtmfSettings;
 /// to our own configuration.
 pub(super) fn settings(settings: v3::AdvancedSettings, language: &str) -> AgentSettings {
     let unsupported = unsupported(&settings);
+    // Switched off, they say nothing: digits are then collected as without them, since intents may have patterns of digits.
+    let dtmf = settings.dtmf_settings.as_ref();
+    let dtmf = dtmf.filter(|dtmf| dtmf.enabled).map(self::dtmf);
     let speech = settings.speech_settings.unwrap_or_default();
     AgentSettings {
         no_speech_timeout: speech.no_speech_timeout.and_then(some_time),
-        dtmf: settings.dtmf_settings.as_ref().map(dtmf),
+        dtmf,
         model: model(&speech.models, language),
         // The field is not optional: where logging is spoken of and this is not, it is off.
         keeps_transcripts: settings
@@ -30,7 +33,6 @@ pub(super) fn settings(settings: v3::AdvancedSettings, language: &str) -> AgentS
 
 fn dtmf(settings: &advanced_settings::DtmfSettings) -> DtmfSettings {
     DtmfSettings {
-        enabled: settings.enabled,
         max_digits: u32::try_from(settings.max_digits)
             .ok()
             .filter(|digits| *digits > 0),

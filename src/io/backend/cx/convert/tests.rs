@@ -344,7 +344,6 @@ fn an_answer_carries_query_match_intent_page_and_settings() {
         AgentSettings {
             no_speech_timeout: Some(Duration::from_secs(7)),
             dtmf: Some(DtmfSettings {
-                enabled: true,
                 max_digits: Some(4),
                 finish_digit: Digit::from_char('#'),
                 interdigit_timeout: None,
@@ -401,6 +400,19 @@ fn transcripts_are_kept_as_the_agent_logs_them_and_where_it_says_nothing_nothing
         };
         assert_eq!(settings::settings(asked, "en").keeps_transcripts, expected);
     }
+}
+
+#[test]
+fn settings_for_digits_that_are_switched_off_say_nothing() {
+    let asked = v3::AdvancedSettings {
+        dtmf_settings: Some(v3::advanced_settings::DtmfSettings {
+            enabled: false,
+            max_digits: 4,
+            ..v3::advanced_settings::DtmfSettings::default()
+        }),
+        ..v3::AdvancedSettings::default()
+    };
+    assert_eq!(settings::settings(asked, "en").dtmf, None);
 }
 
 #[test]
