@@ -31,6 +31,10 @@ const QUIET_DBFS: f32 = -50.0;
 const FLOOR_DBFS: f32 = -65.0;
 /// How many frames of a sound must be loud enough to be understood for it to be worth a search.
 const LOUD_FRAMES: usize = 6;
+/// How many must be for it to prove that somebody else made it; and in so many searches in a row, for a short sound of ours
+/// may not stand out.
+const LONG_FRAMES: usize = 10;
+const STRANGE: u32 = 2;
 /// Frames from one search to the next.
 const SEARCH_EVERY: u32 = 8;
 
@@ -61,6 +65,9 @@ const UNDERSTOOD_DB: f32 = 9.0;
 const ALONE: f32 = 0.25;
 /// How much of a new level is believed.
 const LEARNED: f32 = 0.3;
+/// For how many of the last frames there must have been a prompt for a sound without it to prove that there is no echo.
+const ENOUGH: usize = 25;
+
 /// Compares what is played with what is heard.
 pub(super) struct Echo {
     /// Our sample of place `n` at `n % PLAYED`, and the place after the last of them.
@@ -77,6 +84,8 @@ pub(super) struct Echo {
     known: Option<Known>,
     /// Where it may be found.
     likely: Option<usize>,
+    /// Searches in a row in which there was nothing of ours in a long sound.
+    strange: u32,
     is_absent: bool,
     /// Frames of prompt in a row in which the line was silent.
     quiet: u32,
@@ -112,8 +121,9 @@ pub(super) struct Loudness {
 }
 
 impl Echo {
-    /// Frames of what is looked for in what was played.
-    pub(super) const SOUND_FRAMES: usize = SOUND / FRAME;
+    /// Of how many frames it is known whose they are, once it is.
+    pub(super) const SOUND_FRAMES: usize =
+        SOUND / FRAME + (STRANGE - 1) as usize * SEARCH_EVERY as usize;
 
     pub(super) fn new() -> Self {
         Self {
@@ -126,6 +136,7 @@ impl Echo {
             since_search: 0,
             known: None,
             likely: None,
+            strange: 0,
             is_absent: false,
             quiet: 0,
         }
@@ -199,14 +210,17 @@ impl Echo {
         let loud = self
             .loudness
             .iter()
-            .filter(|level| **level > QUIET_DBFS - UNDERSTOOD_DB);
-        if self.since_search < SEARCH_EVERY || loud.count() < LOUD_FRAMES {
+            .filter(|level| **level > QUIET_DBFS - UNDERSTOOD_DB)
+            .count();
+        if self.since_search < SEARCH_EVERY || loud < LOUD_FRAMES {
             return None;
         }
         self.since_search = 0;
         let searched = self.played_before(self.heard_to + EARLY as u64);
         let expected = self.known.map(|known| known.place);
-        let near = expected.map_or(0..0, |place| place.saturating_sub(NEAR)..place + NEAR);
+        let near = expected.map_or(0..0, |place| {
+            place.saturating_sub(NEAR)..(place + NEAR).min(alignment::PLACES)
+        });
         let found = alignment::find(&self.heard, &searched, near);
         if !found.is_telling {
             return None;
@@ -224,19 +238,22 @@ impl Echo {
         if let Some(place) = place {
             let likeness = Likeness::of(&*self.heard, &searched[place..place + SOUND]);
             self.learn(place, likeness);
-            Some(Source::Ours)
-        } else if found.clarity < CHANCE {
-            self.is_absent |= self.known.is_none();
-            Some(Source::Theirs)
-        } else {
-            None
+            return Some(Source::Ours);
         }
+        let is_strange = found.clarity < CHANCE && loud >= LONG_FRAMES;
+        self.strange = if is_strange { self.strange + 1 } else { 0 };
+        if self.strange < STRANGE {
+            return None;
+        }
+        self.is_absent |= self.known.is_none() && self.prompt_frames() >= ENOUGH;
+        Some(Source::Theirs)
     }
 
     /// What was heard is our echo, and was found at `place`.
     fn learn(&mut self, place: usize, likeness: Likeness) {
         self.is_absent = false;
         self.quiet = 0;
+        self.strange = 0;
         let measured = likeness.gain.clamp(-45.0, 0.0);
         let is_alone = likeness.share >= ALONE;
         let gain = match self.known {
@@ -258,17 +275,23 @@ impl Echo {
             .map_or(FLOOR_DBFS, |(_, (_, level))| level)
     }
 
+    /// In how many frames of what is searched there was a prompt.
+    fn prompt_frames(&self) -> usize {
+        let index = self.heard_to / FRAME as u64;
+        let levels = (1..=SEARCHED / FRAME).map(|back| self.level_at(index, back));
+        levels.filter(|level| *level > QUIET_DBFS).count()
+    }
+
     /// What was played before place `to`; silence where nothing was, or nothing is known.
     fn played_before(&self, to: u64) -> [i16; SEARCHED] {
         let mut played = [0; SEARCHED];
-        let Some(from) = to.checked_sub(SEARCHED as u64) else {
-            return played;
-        };
-        let mut place = from.max(self.played_to.saturating_sub(PLAYED as u64));
-        while place < to.min(self.played_to) {
+        let oldest = self.played_to.saturating_sub(PLAYED as u64);
+        let mut place = to.saturating_sub(SEARCHED as u64).max(oldest);
+        let end = to.min(self.played_to);
+        while place < end {
             let at = place as usize % PLAYED;
-            let count = (PLAYED - at).min((to.min(self.played_to) - place) as usize);
-            let into = (place - from) as usize;
+            let count = (PLAYED - at).min((end - place) as usize);
+            let into = SEARCHED - (to - place) as usize;
             played[into..into + count].copy_from_slice(&self.played[at..at + count]);
             place += count as u64;
         }
