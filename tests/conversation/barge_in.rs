@@ -3,6 +3,7 @@
 use tandem::engine::call::event::AudioFormat;
 use tandem::engine::call::event::Cancellation;
 use tandem::engine::call::event::Encoding;
+use tandem::engine::call::event::MatchKind;
 use tandem::engine::call::notice::Measure;
 use tandem::engine::call::notice::Notice;
 use tandem::engine::call::notice::SegmentOutcome;
@@ -12,6 +13,7 @@ use tandem::engine::media::frame::SampleRate;
 use crate::agent::AGENT_HZ;
 use crate::agent::Piece;
 use crate::agent::says;
+use crate::agent::silent;
 use crate::conversation::Conversation;
 use crate::conversation::Did;
 use crate::conversation::assert_about;
@@ -43,7 +45,9 @@ behaviours! {
     /// design §4.5
     words_that_no_local_voice_announced_cut_all_the_same,
     /// facts §2.2, design §4.5
-    words_that_come_after_the_end_of_the_utterance_cut_too,
+    words_that_come_after_the_end_of_the_utterance_cut_if_the_agent_understands_them,
+    /// facts §2.2, field notes 11
+    late_words_of_which_the_agent_makes_nothing_cut_nothing,
     /// facts §3.1, design §4.5
     words_that_come_with_the_answer_cut_too,
     /// facts §3.2
@@ -235,16 +239,28 @@ fn words_that_no_local_voice_announced_cut_all_the_same(kind: Ingress) {
     assert_eq!(call.outcomes(), [SegmentOutcome::Cut]);
 }
 
-fn words_that_come_after_the_end_of_the_utterance_cut_too(kind: Ingress) {
+fn late_words_of_which_the_agent_makes_nothing_cut_nothing(kind: Ingress) {
+    let mut call = Conversation::greeted(kind, says("A long welcome", 4.0));
+    call.run(secs(1.0));
+    call.speak(ms(600));
+    call.endpoint();
+    call.final_words("hm");
+    call.answer(silent().matched(MatchKind::NoMatch));
+    call.run(secs(5.0));
+    assert_eq!(call.barge_ins(), 0);
+    assert_eq!(call.outcomes(), [SegmentOutcome::Played]);
+}
+
+fn words_that_come_after_the_end_of_the_utterance_cut_if_the_agent_understands_them(kind: Ingress) {
     let mut call = Conversation::greeted(kind, says("A long welcome", 8.0));
     call.run(secs(1.0));
     call.speak(ms(600));
     call.endpoint();
     assert_eq!(call.barge_ins(), 0, "it may have been a cough");
     call.final_words("book a table");
-    assert_eq!(call.barge_ins(), 1);
-    assert_eq!(call.outcomes(), [SegmentOutcome::Cut]);
+    assert_eq!(call.barge_ins(), 0, "the agent may not understand it");
     call.answer(says("For which day?", 1.0));
+    assert_eq!(call.barge_ins(), 1);
     call.run(secs(2.0));
     assert_eq!(
         call.outcomes(),

@@ -184,15 +184,34 @@ impl Call {
             return;
         }
         turn.words = true;
-        let (phase, is_answered) = (turn.phase, turn.answered);
-        if phase == Phase::Listening {
-            self.timers.stop(Timer::NoInput);
-            self.timers
-                .set(Timer::Endpoint, self.now + self.settings.endpoint_timeout);
+        // Transcripts may come late; what they say was said before the stream was half-closed.
+        if turn.phase == Phase::Answering {
+            return;
         }
-        // Some recognisers tell the words after the end of the utterance only. What is heard then is still the prompt over
-        // which they were said, until there is an answer to them.
-        if self.settings.barge_in.mode != BargeInMode::Off && !is_answered {
+        self.timers.stop(Timer::NoInput);
+        self.timers
+            .set(Timer::Endpoint, self.now + self.settings.endpoint_timeout);
+        if self.settings.barge_in.mode != BargeInMode::Off {
+            self.barge_in();
+        }
+    }
+
+    /// Words that were told after the end of the utterance only, or with the answer, cut the prompt over which they were
+    /// said if the agent makes something of them: what it does not may have been a cough.
+    fn heed_late_words(&mut self, answer: &Answer) {
+        let is_first = |turn: &&Turn| turn.kind() == TurnKind::Speech && !turn.answered;
+        let Some(turn) = self.turn.as_ref().filter(is_first) else {
+            return;
+        };
+        let is_understood = match answer.match_kind {
+            MatchKind::NoMatch | MatchKind::NoInput => false,
+            MatchKind::Other | MatchKind::Intent | MatchKind::Event => true,
+        };
+        if !turn.words && turn.dismissed.is_none() {
+            self.on_words(&answer.query);
+        }
+        let has_words = self.turn.as_ref().is_some_and(|turn| turn.words);
+        if has_words && is_understood && self.settings.barge_in.mode != BargeInMode::Off {
             self.barge_in();
         }
     }
@@ -341,13 +360,7 @@ impl Call {
 
     fn on_answer(&mut self, answer: &Answer) {
         self.stop_listening();
-        let is_news = |turn: &Turn| {
-            turn.kind() == TurnKind::Speech && !turn.answered && turn.dismissed.is_none()
-        };
-        if self.turn.as_ref().is_some_and(is_news) {
-            // The agent may be the first to tell what was said.
-            self.on_words(&answer.query);
-        }
+        self.heed_late_words(answer);
         if let Some(turn) = &mut self.turn {
             turn.answered = true;
         }

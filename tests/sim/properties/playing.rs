@@ -50,12 +50,16 @@ pub(crate) fn nothing_is_played_after_its_cut(history: &History) -> Verdict {
     let mut begun = Begun::default();
     let mut over = 0;
     // Answers' segments that were there before the caller took the floor.
-    let mut known: BTreeSet<u32> = BTreeSet::new();
+    let mut known: Vec<(At, &[u32])> = Vec::new();
     let mut cut: BTreeSet<u32> = BTreeSet::new();
     for Entry { at, what } in &history.entries {
         match what {
-            What::AnswerCame { tags, .. } => known.extend(tags),
-            What::Told(Notice::BargeIn { .. }) => cut.append(&mut known),
+            What::AnswerCame { tags, .. } => known.push((*at, tags)),
+            // An answer to words that nobody had told before is what tells them: it is not what they cut.
+            What::Told(Notice::BargeIn { .. }) => {
+                let before = known.extract_if(.., |(came, _)| *came < *at);
+                cut.extend(before.flat_map(|(_, tags)| tags));
+            }
             What::Told(Notice::Playback { outcome, .. }) if *outcome != SegmentOutcome::Dropped => {
                 over += 1;
             }
