@@ -78,9 +78,7 @@ pub(crate) fn encode(format: AudioFormat, samples: &[i16]) -> Vec<u8> {
 pub(crate) fn encode_bare(format: AudioFormat, samples: &[i16]) -> Vec<u8> {
     let width = format.encoding.bytes_per_sample();
     let mut bytes = vec![0; samples.len() * width];
-    for (sample, out) in samples.iter().zip(bytes.chunks_mut(width)) {
-        format.encoding.encode(*sample, out);
-    }
+    format.encoding.encode(samples, &mut bytes);
     bytes
 }
 

@@ -107,12 +107,12 @@ static TEMPLATES: LazyLock<Vec<Template>> = LazyLock::new(|| {
     let template = |(encoding, rate)| {
         let format = AudioFormat { encoding, rate };
         let frames = (0..TEMPLATE_FRAMES).map(|number| speech(rate, number));
-        let halves = frames.flatten().map(|sample| sample / 2);
+        let halves: Vec<i16> = frames.flatten().map(|sample| sample / 2).collect();
         Template {
             format,
-            voice: encode(format, halves),
-            above: encode(format, [watermark::AMPLITUDE].into_iter()),
-            below: encode(format, [-watermark::AMPLITUDE].into_iter()),
+            voice: encode(format, &halves),
+            above: encode(format, &[watermark::AMPLITUDE]),
+            below: encode(format, &[-watermark::AMPLITUDE]),
             kept: [const { OnceLock::new() }; KEPT_TAGS],
         }
     };
@@ -122,13 +122,9 @@ static TEMPLATES: LazyLock<Vec<Template>> = LazyLock::new(|| {
 /// Frames of the voice that the agent goes round in.
 const TEMPLATE_FRAMES: usize = 170;
 
-fn encode(format: AudioFormat, samples: impl Iterator<Item = i16>) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    for sample in samples {
-        let at = bytes.len();
-        bytes.resize(at + format.encoding.bytes_per_sample(), 0);
-        format.encoding.encode(sample, &mut bytes[at..]);
-    }
+fn encode(format: AudioFormat, samples: &[i16]) -> Vec<u8> {
+    let mut bytes = vec![0; samples.len() * format.encoding.bytes_per_sample()];
+    format.encoding.encode(samples, &mut bytes);
     bytes
 }
 

@@ -150,8 +150,13 @@ impl Echo {
         for place in place - gap..place {
             self.played[place as usize % PLAYED] = 0;
         }
-        for (sample, place) in alignment::reduced(frame).into_iter().zip(place..) {
-            self.played[place as usize % PLAYED] = sample;
+        let (before, after) = self.played.split_at_mut(place as usize % PLAYED);
+        for (to, sample) in after
+            .iter_mut()
+            .chain(before)
+            .zip(alignment::reduced(frame))
+        {
+            *to = sample;
         }
         self.played_to = place + FRAME as u64;
         let index = place / FRAME as u64;

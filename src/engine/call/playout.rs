@@ -617,10 +617,10 @@ impl Playout {
                 None => ready.extend(segment.take(wanted)),
                 Some(resampler) => {
                     let samples = segment.take(resampler.chunk_in());
-                    resampler.process(samples, |sample| ready.push_back(sample));
+                    ready.extend(resampler.process(samples));
                     // The filter still holds half a chunk: push it out with silence.
                     if segment.taken >= segment.speech.bytes.len() {
-                        resampler.process([], |sample| ready.push_back(sample));
+                        ready.extend(resampler.process([]));
                         resampler.reset();
                     }
                 }

@@ -79,7 +79,7 @@ impl Uplink {
         let bytes = format.bytes_in(HISTORY);
         let chunk_samples = format.rate.samples_in(chunk).max(1);
         let resampler = (leg_rate != format.rate).then(|| Resampler::new(leg_rate, format.rate));
-        let pending = resampler.as_ref().map_or(0, Resampler::chunk_in);
+        let pending = resampler.as_ref().map_or(0, Resampler::room_in);
         Self {
             format,
             history: vec![0; bytes].into_boxed_slice(),
@@ -126,9 +126,9 @@ impl Uplink {
         self.pending.clear();
         // A clock that jumps (a suspended machine) must not be filled for hours.
         let missing = missing.min(self.capacity_samples);
-        for _ in 0..missing {
-            self.write(0);
-        }
+        self.write_each(missing as usize, |format, _, out| {
+            out.fill(format.encoding.silence())
+        });
     }
 
     /// The next moment at which something is due: a chunk to send that the pace forbids now, or silence to fill in.
@@ -296,36 +296,36 @@ impl Uplink {
     }
 
     fn record(&mut self, samples: &[i16]) {
-        for &sample in samples {
-            if self.resampler.is_none() {
-                self.write(sample);
-                continue;
-            }
-            self.pending.push(sample);
-            self.resample_full_chunk();
-        }
-    }
-
-    fn resample_full_chunk(&mut self) {
-        let Some(mut resampler) = self
-            .resampler
-            .take_if(|resampler| self.pending.len() >= resampler.chunk_in())
-        else {
+        let Some(mut resampler) = self.resampler.take() else {
+            self.write(samples);
             return;
         };
-        let mut pending = std::mem::take(&mut self.pending);
-        resampler.process(pending.drain(..), |sample| self.write(sample));
-        self.pending = pending;
+        self.pending.extend_from_slice(samples);
+        while self.pending.len() >= resampler.chunk_in() {
+            let resampled = resampler.process(self.pending.drain(..resampler.chunk_in()));
+            self.write(resampled);
+        }
         self.resampler = Some(resampler);
     }
 
-    fn write(&mut self, sample: i16) {
+    fn write(&mut self, samples: &[i16]) {
+        self.write_each(samples.len(), |format, done, out| {
+            format.encoding.encode(&samples[done..], out);
+        });
+    }
+
+    /// Makes room for samples in the history, in one or more pieces, and lets `fill` write each, told how many came before.
+    fn write_each(&mut self, count: usize, fill: impl Fn(AudioFormat, usize, &mut [u8])) {
         let width = self.format.encoding.bytes_per_sample();
-        let at = (self.captured % self.capacity_samples) as usize * width;
-        self.format
-            .encoding
-            .encode(sample, &mut self.history[at..at + width]);
-        self.captured += 1;
+        let mut done = 0;
+        while done < count {
+            let from = (self.captured % self.capacity_samples) as usize * width;
+            let to = (from + (count - done) * width).min(self.history.len());
+            fill(self.format, done, &mut self.history[from..to]);
+            let written = (to - from) / width;
+            done += written;
+            self.captured += written as u64;
+        }
     }
 
     /// Copies call-samples into the scratch; those no longer kept become silence.

@@ -9,6 +9,7 @@ use rubato::FixedSync;
 use rubato::Resampler as _;
 use rubato::audioadapter_buffers::direct::SequentialSlice;
 
+use crate::engine::media::frame::MAX_FRAME_SAMPLES;
 use crate::engine::media::frame::SampleRate;
 
 /// Chunks per second.
@@ -20,6 +21,7 @@ pub struct Resampler {
     from: SampleRate,
     input: Vec<f32>,
     output: Vec<f32>,
+    resampled: Vec<i16>,
 }
 
 impl Resampler {
@@ -43,6 +45,7 @@ impl Resampler {
             fft,
             from,
             input,
+            resampled: Vec::with_capacity(output.len()),
             output,
         }
     }
@@ -57,6 +60,11 @@ impl Resampler {
         self.fft.input_frames_next()
     }
 
+    /// Room for a frame's samples and those before it that do not yet fill a chunk.
+    pub fn room_in(&self) -> usize {
+        self.chunk_in() + MAX_FRAME_SAMPLES
+    }
+
     /// Samples that one chunk gives.
     pub fn chunk_out(&self) -> usize {
         self.fft.output_frames_next()
@@ -67,8 +75,8 @@ impl Resampler {
         self.fft.reset();
     }
 
-    /// Takes one chunk of samples (missing ones count as silence) and gives the resampled chunk to `each`.
-    pub fn process(&mut self, samples: impl IntoIterator<Item = i16>, mut each: impl FnMut(i16)) {
+    /// Takes one chunk of samples (missing ones count as silence) and gives the resampled chunk.
+    pub fn process(&mut self, samples: impl IntoIterator<Item = i16>) -> &[i16] {
         let chunk_in = self.chunk_in();
         let chunk_out = self.chunk_out();
         let mut samples = samples.into_iter();
@@ -82,10 +90,13 @@ impl Resampler {
         self.fft
             .process_into_buffer(&input, &mut output, None)
             .expect("both buffers have the chunk's length");
-        for sample in &self.output[..chunk_out] {
-            // An FFT filter rings beyond full scale at hard edges; a wrapped sample would be a loud click.
-            each(sample.clamp(-1.0, 0.999_97).to_sample::<i16>());
-        }
+        self.resampled.clear();
+        // An FFT filter rings beyond full scale at hard edges; a wrapped sample would be a loud click.
+        let bounded = self.output[..chunk_out]
+            .iter()
+            .map(|s| s.clamp(-1.0, 0.999_97));
+        self.resampled.extend(bounded.map(|s| s.to_sample::<i16>()));
+        &self.resampled
     }
 }
 
@@ -100,7 +111,7 @@ mod tests {
         let mut resampler = Resampler::new(rate(from), rate(to));
         let mut out = Vec::new();
         for chunk in samples.chunks(resampler.chunk_in()) {
-            resampler.process(chunk.iter().copied(), |sample| out.push(sample));
+            out.extend_from_slice(resampler.process(chunk.iter().copied()));
         }
         out
     }
@@ -149,8 +160,8 @@ mod tests {
     #[test]
     fn after_a_reset_nothing_of_the_past_is_heard() {
         let mut resampler = Resampler::new(SampleRate::HZ_16000, SampleRate::HZ_8000);
-        resampler.process(tone(16_000, 1_000.0, 30_000, 0.02), |_| ());
+        resampler.process(tone(16_000, 1_000.0, 30_000, 0.02));
         resampler.reset();
-        resampler.process([], |sample| assert_eq!(sample, 0));
+        assert!(resampler.process([]).iter().all(|sample| *sample == 0));
     }
 }

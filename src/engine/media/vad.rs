@@ -6,6 +6,7 @@
 
 use dasp::Sample;
 
+use crate::engine::media::frame::MAX_FRAME_SAMPLES;
 use crate::engine::media::frame::SampleRate;
 use crate::engine::media::resample::Resampler;
 
@@ -52,13 +53,15 @@ impl VoiceDetector {
     pub fn new(rate: SampleRate) -> Self {
         let upsampler =
             (rate != SampleRate::HZ_16000).then(|| Resampler::new(rate, SampleRate::HZ_16000));
-        let pending = upsampler.as_ref().map_or(0, Resampler::chunk_in);
-        let block = BLOCK + upsampler.as_ref().map_or(0, Resampler::chunk_out);
+        let pending = upsampler.as_ref().map_or(0, Resampler::room_in);
+        let block = upsampler
+            .as_ref()
+            .map_or(MAX_FRAME_SAMPLES, Resampler::chunk_out);
         Self {
             detector: earshot::Detector::default(),
             upsampler,
             pending: Vec::with_capacity(pending),
-            block: Vec::with_capacity(block),
+            block: Vec::with_capacity(BLOCK + block),
             voiced: 0,
             unvoiced: 0,
             active: false,
@@ -80,34 +83,22 @@ impl VoiceDetector {
             self.count(false);
             return heard;
         }
-        for &sample in samples {
-            if self.upsampler.is_none() {
-                self.take(sample, &mut heard);
-                continue;
-            }
-            self.pending.push(sample);
-            self.upsample_full_chunk(&mut heard);
+        let Some(mut upsampler) = self.upsampler.take() else {
+            self.take(samples, &mut heard);
+            return heard;
+        };
+        self.pending.extend_from_slice(samples);
+        while self.pending.len() >= upsampler.chunk_in() {
+            let upsampled = upsampler.process(self.pending.drain(..upsampler.chunk_in()));
+            self.take(upsampled, &mut heard);
         }
+        self.upsampler = Some(upsampler);
         heard
     }
 
-    fn upsample_full_chunk(&mut self, heard: &mut Heard) {
-        let Some(upsampler) = &mut self.upsampler else {
-            return;
-        };
-        if self.pending.len() < upsampler.chunk_in() {
-            return;
-        }
-        let block = &mut self.block;
-        upsampler.process(self.pending.drain(..), |sample| block.push(sample));
+    fn take(&mut self, samples: &[i16], heard: &mut Heard) {
+        self.block.extend_from_slice(samples);
         while self.block.len() >= BLOCK {
-            self.judge(heard);
-        }
-    }
-
-    fn take(&mut self, sample: i16, heard: &mut Heard) {
-        self.block.push(sample);
-        if self.block.len() == BLOCK {
             self.judge(heard);
         }
     }

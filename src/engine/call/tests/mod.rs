@@ -1083,9 +1083,7 @@ fn tone_audio(format: AudioFormat, duration: Duration) -> Audio {
     let width = format.encoding.bytes_per_sample();
     let samples = tone(format.rate.hz(), 800.0, 8_000, duration.as_secs_f64());
     let mut bytes = vec![0; samples.len() * width];
-    for (sample, out) in samples.iter().zip(bytes.chunks_mut(width)) {
-        format.encoding.encode(*sample, out);
-    }
+    format.encoding.encode(&samples, &mut bytes);
     Audio {
         bytes: Bytes::from(bytes),
         format: Some(format),

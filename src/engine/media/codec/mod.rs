@@ -74,15 +74,13 @@ impl Encoding {
             })
     }
 
-    /// Writes one sample to the front of `out`.
-    ///
-    /// # Panics
-    /// If `out` is shorter than [`Encoding::bytes_per_sample`].
-    pub fn encode(self, sample: i16, out: &mut [u8]) {
+    /// Writes samples to `out`, as far as it goes.
+    pub fn encode(self, samples: &[i16], out: &mut [u8]) {
+        let each = out.chunks_exact_mut(self.bytes_per_sample()).zip(samples);
         match self {
-            Self::Linear16 => out[..2].copy_from_slice(&sample.to_le_bytes()),
-            Self::Mulaw => out[0] = g711::encode_mulaw(sample),
-            Self::Alaw => out[0] = g711::encode_alaw(sample),
+            Self::Linear16 => each.for_each(|(out, s)| out.copy_from_slice(&s.to_le_bytes())),
+            Self::Mulaw => each.for_each(|(out, s)| out[0] = g711::encode_mulaw(*s)),
+            Self::Alaw => each.for_each(|(out, s)| out[0] = g711::encode_alaw(*s)),
         }
     }
 }

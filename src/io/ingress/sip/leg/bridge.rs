@@ -18,7 +18,6 @@ struct Converter {
     resampler: Resampler,
     to: SampleRate,
     pending: Vec<i16>,
-    ready: Vec<i16>,
 }
 
 impl Bridge {
@@ -62,7 +61,6 @@ impl Converter {
         let resampler = Resampler::new(from, to);
         Self {
             pending: Vec::with_capacity(2 * resampler.chunk_in()),
-            ready: Vec::with_capacity(2 * resampler.chunk_out()),
             resampler,
             to,
         }
@@ -72,11 +70,8 @@ impl Converter {
         self.pending.extend_from_slice(frame.samples());
         let chunk = self.resampler.chunk_in();
         while self.pending.len() >= chunk {
-            self.ready.clear();
-            let ready = &mut self.ready;
-            self.resampler
-                .process(self.pending.drain(..chunk), |sample| ready.push(sample));
-            for samples in self.ready.chunks(self.to.frame_samples()) {
+            let resampled = self.resampler.process(self.pending.drain(..chunk));
+            for samples in resampled.chunks(self.to.frame_samples()) {
                 each(Frame::new(self.to, samples));
             }
         }
