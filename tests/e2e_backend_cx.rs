@@ -979,9 +979,7 @@ where
     let script = Scriptable(Arc::new(move |exchange| Box::pin(script(exchange))));
     let incoming = {
         let _in_runtime = runtime.enter();
-        TcpIncoming::bind(address)
-            .expect("a free port")
-            .with_nodelay(Some(true))
+        bind_patiently(address).with_nodelay(Some(true))
     };
     let address = incoming.local_addr().expect("bound");
     runtime.spawn(
@@ -994,6 +992,19 @@ where
     Scripted {
         address,
         runtime: Some(runtime),
+    }
+}
+
+/// Binds a port that a server may just have left: its connections are closed before its listener is.
+fn bind_patiently(address: SocketAddr) -> TcpIncoming {
+    let mut attempts = 0;
+    loop {
+        match TcpIncoming::bind(address) {
+            Ok(incoming) => return incoming,
+            Err(error) if attempts == 500 => panic!("{address}: {error}"),
+            Err(_) => std::thread::sleep(Duration::from_millis(10)),
+        }
+        attempts += 1;
     }
 }
 
