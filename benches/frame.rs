@@ -53,7 +53,7 @@ fn main() {
 
     let mut up = Resampler::new(SampleRate::HZ_8000, SampleRate::HZ_16000);
     stage("resampling 8 to 16 kHz", || {
-        black_box(up.process(frame.samples().iter().copied()));
+        black_box(up.process(frame.samples()));
     });
 
     let mut voice = VoiceDetector::new(SampleRate::HZ_8000);

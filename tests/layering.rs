@@ -9,12 +9,11 @@ use std::path::PathBuf;
 
 /// For each place, the paths in this crate (after `crate::` or `tandem::`) that it may name. The longest place that
 /// fits a file is its own.
-const MAY_NAME: [(&str, &[&str]); 25] = [
+const MAY_NAME: [(&str, &[&str]); 24] = [
     ("main.rs", &["config", "io", "local_agent"]),
     ("lib.rs", &[]),
     ("config", &["config", "engine::media", "io::leg"]),
     ("engine", &["engine"]),
-    ("engine/media", &["engine::media"]),
     ("engine/rtp", &["engine::media", "engine::rtp"]),
     (
         "engine/sdp",
@@ -122,6 +121,10 @@ fn nobody_names_what_is_not_theirs_to_name() {
             .expect("inside src")
             .to_string_lossy()
             .into_owned();
+        // A package of its own, to which the compiler sees.
+        if place.starts_with("engine/media/") {
+            continue;
+        }
         let allowed = allowed(&place);
         let text = fs::read_to_string(&file).expect("a source file can be read");
         for (number, named) in names(&text) {

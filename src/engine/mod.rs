@@ -12,7 +12,8 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 pub mod call;
-pub mod media;
 pub mod rtp;
 pub mod sdp;
 pub mod webrtc;
+
+pub use tandem_media as media;

@@ -270,16 +270,16 @@ pub(super) fn samples(
     if wav::looks_like_wav(blob) {
         wav_samples(blob)
     } else {
-        Ok((shortened(blob.clone(), told), told))
+        Ok((shortened(blob, told), told))
     }
 }
 
 /// The samples of a WAV file and how they are written.
 pub(super) fn wav_samples(blob: &Bytes) -> Result<(Bytes, AudioFormat), wav::WavError> {
     let wav = wav::parse(blob)?;
-    Ok((shortened(blob.slice(wav.data), wav.format), wav.format))
+    Ok((shortened(&blob.slice(wav.data), wav.format), wav.format))
 }
 
-fn shortened(samples: Bytes, format: AudioFormat) -> Bytes {
+fn shortened(samples: &Bytes, format: AudioFormat) -> Bytes {
     samples.slice(..samples.len().min(format.bytes_in(LONGEST_SPEECH)))
 }

@@ -73,7 +73,9 @@ pub(super) struct Playout {
     wanted_volume: i32,
     resampler: Option<Resampler>,
     /// Samples at the leg's rate that do not yet fill a frame.
-    ready: VecDeque<i16>,
+    ready: Vec<i16>,
+    /// A chunk on its way to the resampler.
+    decoded: Vec<i16>,
     frame: Frame,
     /// The nominal end of the last frame that was sent.
     end: Option<Instant>,
@@ -155,7 +157,8 @@ impl Playout {
             wanted_volume: FULL_VOLUME,
             resampler: None,
             // A chunk may be 40 ms at odd rates, and a frame may already wait.
-            ready: VecDeque::with_capacity(4 * leg.rate.frame_samples()),
+            ready: Vec::with_capacity(4 * leg.rate.frame_samples()),
+            decoded: Vec::new(),
             frame: Frame::silence(leg.rate),
             end: None,
         }
@@ -601,7 +604,9 @@ impl Playout {
             .as_ref()
             .is_none_or(|resampler| resampler.from_rate() != from)
         {
-            self.resampler = Some(Resampler::new(from, self.leg.rate));
+            let resampler = Resampler::new(from, self.leg.rate);
+            self.decoded.reserve(resampler.chunk_in());
+            self.resampler = Some(resampler);
         }
     }
 
@@ -612,24 +617,25 @@ impl Playout {
             return;
         };
         while self.ready.len() < wanted && segment.taken < segment.speech.bytes.len() {
-            let ready = &mut self.ready;
             match &mut self.resampler {
-                None => ready.extend(segment.take(wanted)),
+                None => segment.take(wanted, &mut self.ready),
                 Some(resampler) => {
-                    let samples = segment.take(resampler.chunk_in());
-                    ready.extend(resampler.process(samples));
+                    self.decoded.clear();
+                    segment.take(resampler.chunk_in(), &mut self.decoded);
+                    self.ready
+                        .extend_from_slice(resampler.process(&self.decoded));
                     // The filter still holds half a chunk: push it out with silence.
                     if segment.taken >= segment.speech.bytes.len() {
-                        ready.extend(resampler.process([]));
+                        self.ready.extend_from_slice(resampler.process(&[]));
                         resampler.reset();
                     }
                 }
             }
         }
         self.frame = Frame::silence(self.leg.rate);
-        for slot in self.frame.samples_mut() {
-            *slot = self.ready.pop_front().unwrap_or(0);
-        }
+        let count = self.ready.len().min(wanted);
+        self.frame.samples_mut()[..count].copy_from_slice(&self.ready[..count]);
+        self.ready.drain(..count);
         self.apply_volume();
     }
 
@@ -672,13 +678,13 @@ impl Segment {
         }
     }
 
-    /// Takes up to `count` samples.
-    fn take(&mut self, count: usize) -> impl Iterator<Item = i16> + '_ {
+    /// Takes up to `count` samples and appends them to `out`.
+    fn take(&mut self, count: usize, out: &mut Vec<i16>) {
         let encoding = self.speech.format.encoding;
         let from = self.taken;
         let to = (from + count * encoding.bytes_per_sample()).min(self.speech.bytes.len());
         self.taken = to;
-        encoding.decode(&self.speech.bytes[from..to])
+        encoding.decode(&self.speech.bytes[from..to], out);
     }
 
     /// How long what has been taken lasts.

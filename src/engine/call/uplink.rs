@@ -127,7 +127,7 @@ impl Uplink {
         // A clock that jumps (a suspended machine) must not be filled for hours.
         let missing = missing.min(self.capacity_samples);
         self.write_each(missing as usize, |format, _, out| {
-            out.fill(format.encoding.silence())
+            out.fill(format.encoding.silence());
         });
     }
 
@@ -302,8 +302,9 @@ impl Uplink {
         };
         self.pending.extend_from_slice(samples);
         while self.pending.len() >= resampler.chunk_in() {
-            let resampled = resampler.process(self.pending.drain(..resampler.chunk_in()));
-            self.write(resampled);
+            let chunk = resampler.chunk_in();
+            self.write(resampler.process(&self.pending[..chunk]));
+            self.pending.drain(..chunk);
         }
         self.resampler = Some(resampler);
     }

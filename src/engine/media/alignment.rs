@@ -15,7 +15,7 @@ use realfft::RealFftPlanner;
 use realfft::RealToComplex;
 use realfft::num_complex::Complex;
 
-use crate::engine::media::frame::Frame;
+use crate::frame::Frame;
 
 /// Samples per second.
 pub const RATE: u32 = 4_000;
@@ -175,10 +175,10 @@ pub fn reduced(frame: &Frame) -> [i16; FRAME] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::media::frame::SampleRate;
-    use crate::engine::media::testing::noise;
-    use crate::engine::media::testing::tone;
-    use crate::engine::media::testing::voice;
+    use crate::frame::SampleRate;
+    use crate::testing::noise;
+    use crate::testing::tone;
+    use crate::testing::voice;
 
     fn speech(count: usize) -> Vec<i16> {
         let samples = voice(2 * count);

@@ -4,7 +4,7 @@ use std::f64::consts::TAU;
 
 use bytes::Bytes;
 
-use crate::engine::media::codec::g711;
+use crate::codec::g711;
 
 /// The rate of [`chime`], in hertz.
 const RATE: f64 = 8_000.0;
@@ -44,7 +44,7 @@ fn note(hertz: f64, since: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::media::testing::tone_level;
+    use crate::testing::tone_level;
 
     #[test]
     fn both_notes_are_heard_and_it_ends_in_silence() {

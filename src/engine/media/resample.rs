@@ -9,8 +9,8 @@ use rubato::FixedSync;
 use rubato::Resampler as _;
 use rubato::audioadapter_buffers::direct::SequentialSlice;
 
-use crate::engine::media::frame::MAX_FRAME_SAMPLES;
-use crate::engine::media::frame::SampleRate;
+use crate::frame::MAX_FRAME_SAMPLES;
+use crate::frame::SampleRate;
 
 /// Chunks per second.
 const CHUNKS_PER_SECOND: u32 = 50;
@@ -76,12 +76,15 @@ impl Resampler {
     }
 
     /// Takes one chunk of samples (missing ones count as silence) and gives the resampled chunk.
-    pub fn process(&mut self, samples: impl IntoIterator<Item = i16>) -> &[i16] {
+    pub fn process(&mut self, samples: &[i16]) -> &[i16] {
         let chunk_in = self.chunk_in();
         let chunk_out = self.chunk_out();
-        let mut samples = samples.into_iter();
-        for slot in &mut self.input[..chunk_in] {
-            *slot = samples.next().unwrap_or(0).to_sample::<f32>();
+        let missing = std::iter::repeat(&0);
+        for (slot, sample) in self.input[..chunk_in]
+            .iter_mut()
+            .zip(samples.iter().chain(missing))
+        {
+            *slot = sample.to_sample::<f32>();
         }
         let input = SequentialSlice::new(&self.input[..chunk_in], 1, chunk_in)
             .expect("the slice has the chunk's length");
@@ -95,7 +98,7 @@ impl Resampler {
         let bounded = self.output[..chunk_out]
             .iter()
             .map(|s| s.clamp(-1.0, 0.999_97));
-        self.resampled.extend(bounded.map(|s| s.to_sample::<i16>()));
+        self.resampled.extend(bounded.map(Sample::to_sample::<i16>));
         &self.resampled
     }
 }
@@ -103,15 +106,15 @@ impl Resampler {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::media::testing::tone;
-    use crate::engine::media::testing::tone_level;
+    use crate::testing::tone;
+    use crate::testing::tone_level;
 
     fn resampled(from: u32, to: u32, samples: &[i16]) -> Vec<i16> {
         let rate = |hz| SampleRate::from_hz(hz).expect("a rate in range");
         let mut resampler = Resampler::new(rate(from), rate(to));
         let mut out = Vec::new();
         for chunk in samples.chunks(resampler.chunk_in()) {
-            out.extend_from_slice(resampler.process(chunk.iter().copied()));
+            out.extend_from_slice(resampler.process(chunk));
         }
         out
     }
@@ -160,8 +163,8 @@ mod tests {
     #[test]
     fn after_a_reset_nothing_of_the_past_is_heard() {
         let mut resampler = Resampler::new(SampleRate::HZ_16000, SampleRate::HZ_8000);
-        resampler.process(tone(16_000, 1_000.0, 30_000, 0.02));
+        resampler.process(&tone(16_000, 1_000.0, 30_000, 0.02));
         resampler.reset();
-        assert!(resampler.process([]).iter().all(|sample| *sample == 0));
+        assert!(resampler.process(&[]).iter().all(|sample| *sample == 0));
     }
 }

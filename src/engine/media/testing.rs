@@ -2,10 +2,10 @@
 
 use std::f64::consts::TAU;
 
-use crate::engine::media::codec::g711;
+use crate::codec::g711;
 
 /// `seconds` of a sine at `hertz`, `peak` high, at `rate` samples per second.
-pub(crate) fn tone(rate: u32, hertz: f64, peak: i16, seconds: f64) -> Vec<i16> {
+pub fn tone(rate: u32, hertz: f64, peak: i16, seconds: f64) -> Vec<i16> {
     let count = (f64::from(rate) * seconds) as usize;
     (0..count)
         .map(|i| (f64::from(peak) * (TAU * hertz * i as f64 / f64::from(rate)).sin()) as i16)
@@ -13,7 +13,7 @@ pub(crate) fn tone(rate: u32, hertz: f64, peak: i16, seconds: f64) -> Vec<i16> {
 }
 
 /// The peak of the sine at `hertz` inside `samples`, by correlation.
-pub(crate) fn tone_level(rate: u32, hertz: f64, samples: &[i16]) -> f64 {
+pub fn tone_level(rate: u32, hertz: f64, samples: &[i16]) -> f64 {
     let (mut sine, mut cosine) = (0.0, 0.0);
     for (i, &sample) in samples.iter().enumerate() {
         let angle = TAU * hertz * i as f64 / f64::from(rate);
@@ -24,7 +24,7 @@ pub(crate) fn tone_level(rate: u32, hertz: f64, samples: &[i16]) -> f64 {
 }
 
 /// `count` samples of white noise, up to `peak`; always the same.
-pub(crate) fn noise(peak: i16, count: usize) -> Vec<i16> {
+pub fn noise(peak: i16, count: usize) -> Vec<i16> {
     let mut state = 1_u32;
     let mut next = || {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -37,7 +37,7 @@ pub(crate) fn noise(peak: i16, count: usize) -> Vec<i16> {
 
 /// `count` samples at 8 kHz of speech: "I would like to book a table for two people tomorrow evening please", as flite says
 /// it, again and again.
-pub(crate) fn voice(count: usize) -> Vec<i16> {
+pub fn voice(count: usize) -> Vec<i16> {
     let speech = include_bytes!("../../../tests/data/speech.mulaw");
     speech
         .iter()

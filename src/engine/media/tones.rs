@@ -11,8 +11,8 @@
 use std::f32::consts::PI;
 use std::f32::consts::TAU;
 
-use crate::engine::media::digit::Digit;
-use crate::engine::media::frame::SampleRate;
+use crate::digit::Digit;
+use crate::frame::SampleRate;
 
 /// Tones of the rows of the keypad, then of its columns, in hertz (Q.23 §6).
 const FREQUENCIES: [f32; 8] = [
@@ -331,10 +331,10 @@ impl std::ops::Add for Complex {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::media::codec::g711;
-    use crate::engine::media::resample::Resampler;
-    use crate::engine::media::testing::noise;
-    use crate::engine::media::testing::voice;
+    use crate::codec::g711;
+    use crate::resample::Resampler;
+    use crate::testing::noise;
+    use crate::testing::voice;
 
     const RATES: [SampleRate; 2] = [SampleRate::HZ_8000, SampleRate::HZ_16000];
 
@@ -577,7 +577,7 @@ mod tests {
             let mut resampler = Resampler::new(played_at, SampleRate::HZ_8000);
             let mut resampled = Vec::new();
             for chunk in speech.chunks_exact(resampler.chunk_in()) {
-                resampled.extend_from_slice(resampler.process(chunk.iter().copied()));
+                resampled.extend_from_slice(resampler.process(chunk));
             }
             for gain in [1, 4] {
                 let louder: Vec<i16> = resampled.iter().map(|s| s.saturating_mul(gain)).collect();

@@ -6,9 +6,9 @@
 
 use dasp::Sample;
 
-use crate::engine::media::frame::MAX_FRAME_SAMPLES;
-use crate::engine::media::frame::SampleRate;
-use crate::engine::media::resample::Resampler;
+use crate::frame::MAX_FRAME_SAMPLES;
+use crate::frame::SampleRate;
+use crate::resample::Resampler;
 
 /// The detector's own block: exactly 16 ms at 16 kHz.
 const BLOCK: usize = 256;
@@ -89,8 +89,9 @@ impl VoiceDetector {
         };
         self.pending.extend_from_slice(samples);
         while self.pending.len() >= upsampler.chunk_in() {
-            let upsampled = upsampler.process(self.pending.drain(..upsampler.chunk_in()));
-            self.take(upsampled, &mut heard);
+            let chunk = upsampler.chunk_in();
+            self.take(upsampler.process(&self.pending[..chunk]), &mut heard);
+            self.pending.drain(..chunk);
         }
         self.upsampler = Some(upsampler);
         heard
@@ -138,8 +139,8 @@ fn level_dbfs(block: &[i16]) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::media::testing::noise;
-    use crate::engine::media::testing::voice;
+    use crate::testing::noise;
+    use crate::testing::voice;
 
     /// The share of frames with what may be voice, and whether the caller was ever found to be speaking.
     fn listen(samples: &[i16]) -> (f64, bool) {

@@ -2,9 +2,9 @@
 //!
 //! A fixed header of 44 bytes is a myth: `fmt ` may be longer, and `LIST`, `fact` or padding may come before `data`.
 
-use crate::engine::media::codec::AudioFormat;
-use crate::engine::media::codec::Encoding;
-use crate::engine::media::frame::SampleRate;
+use crate::codec::AudioFormat;
+use crate::codec::Encoding;
+use crate::frame::SampleRate;
 
 /// What a WAV file holds.
 #[derive(Clone, Debug, PartialEq, Eq)]

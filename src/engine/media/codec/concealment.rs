@@ -3,7 +3,7 @@
 //!
 //! Silence instead would crack at both of its edges, and a recogniser hears a crack as a consonant.
 
-use crate::engine::media::frame::SampleRate;
+use crate::frame::SampleRate;
 
 /// The pitch is looked for between these. Shorter periods are found by their multiples; repeating less than 5 ms of a
 /// hiss would make it hum.
@@ -152,10 +152,10 @@ impl Concealment {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::media::testing::noise;
-    use crate::engine::media::testing::tone;
-    use crate::engine::media::testing::tone_level;
-    use crate::engine::media::testing::voice;
+    use crate::testing::noise;
+    use crate::testing::tone;
+    use crate::testing::tone_level;
+    use crate::testing::voice;
 
     /// The tone of these tests bends by at most this much from one sample to the next.
     const OWN_BEND: i32 = 960;

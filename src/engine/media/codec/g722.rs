@@ -56,8 +56,8 @@ impl Encoder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::media::testing::tone;
-    use crate::engine::media::testing::tone_level;
+    use crate::testing::tone;
+    use crate::testing::tone_level;
 
     #[test]
     fn a_tone_comes_through_in_both_bands() {

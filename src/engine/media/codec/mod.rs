@@ -10,7 +10,7 @@ pub mod packet;
 
 use std::time::Duration;
 
-use crate::engine::media::frame::SampleRate;
+use crate::frame::SampleRate;
 
 /// Encoding and rate of mono audio.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -63,15 +63,16 @@ impl Encoding {
         }
     }
 
-    /// Reads samples; bytes that do not fill one are left out.
-    pub fn decode(self, bytes: &[u8]) -> impl Iterator<Item = i16> + '_ {
-        bytes
-            .chunks_exact(self.bytes_per_sample())
-            .map(move |sample| match self {
-                Self::Linear16 => i16::from_le_bytes([sample[0], sample[1]]),
-                Self::Mulaw => g711::decode_mulaw(sample[0]),
-                Self::Alaw => g711::decode_alaw(sample[0]),
-            })
+    /// Appends samples to `out`; bytes that do not fill one are left out.
+    pub fn decode(self, bytes: &[u8], out: &mut Vec<i16>) {
+        match self {
+            Self::Linear16 => {
+                let pairs = bytes.chunks_exact(2);
+                out.extend(pairs.map(|pair| i16::from_le_bytes([pair[0], pair[1]])));
+            }
+            Self::Mulaw => out.extend(bytes.iter().map(|byte| g711::decode_mulaw(*byte))),
+            Self::Alaw => out.extend(bytes.iter().map(|byte| g711::decode_alaw(*byte))),
+        }
     }
 
     /// Writes samples to `out`, as far as it goes.

@@ -13,7 +13,7 @@ use audiopus::coder;
 use audiopus::coder::GenericCtl;
 use audiopus::packet;
 
-use crate::engine::media::frame::MAX_FRAME_SAMPLES;
+use crate::frame::MAX_FRAME_SAMPLES;
 
 const RATE: SampleRate = SampleRate::Hz16000;
 /// Bits per second. RFC 7587 §3.1.1 finds 16 to 20 kb/s the sweet spot of wideband speech; the copy of the last packet

@@ -3,12 +3,12 @@
 //! A [`Decoder`] and an [`Encoder`] hold the state of one direction of one leg. Opus is decoded and encoded at 16 kHz
 //! straight away: its clock in RTP is always 48 kHz (RFC 7587 §4.1), which says nothing of the rate of its samples.
 
-use crate::engine::media::codec::concealment::Concealment;
-use crate::engine::media::codec::g711;
-use crate::engine::media::codec::g722;
-use crate::engine::media::codec::opus;
-use crate::engine::media::frame::Frame;
-use crate::engine::media::frame::SampleRate;
+use crate::codec::concealment::Concealment;
+use crate::codec::g711;
+use crate::codec::g722;
+use crate::codec::opus;
+use crate::frame::Frame;
+use crate::frame::SampleRate;
 
 /// A codec of a leg, in our order of preference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -190,10 +190,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::engine::media::testing::noise;
-    use crate::engine::media::testing::tone;
-    use crate::engine::media::testing::tone_level;
-    use crate::engine::media::testing::voice;
+    use crate::testing::noise;
+    use crate::testing::tone;
+    use crate::testing::tone_level;
+    use crate::testing::voice;
 
     #[test]
     fn a_tone_comes_through_every_codec() {

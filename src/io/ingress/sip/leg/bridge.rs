@@ -70,10 +70,11 @@ impl Converter {
         self.pending.extend_from_slice(frame.samples());
         let chunk = self.resampler.chunk_in();
         while self.pending.len() >= chunk {
-            let resampled = self.resampler.process(self.pending.drain(..chunk));
+            let resampled = self.resampler.process(&self.pending[..chunk]);
             for samples in resampled.chunks(self.to.frame_samples()) {
                 each(Frame::new(self.to, samples));
             }
+            self.pending.drain(..chunk);
         }
     }
 }
