@@ -116,6 +116,8 @@ pub(crate) struct Outcome {
     pub(crate) began_at: SystemTime,
     /// From then to the end of the media.
     pub(crate) lasted: Duration,
+    /// How late the latest of the caller's frames left: what this machine had no time for.
+    pub(crate) latest_frame: Duration,
     pub(crate) ending: Ending,
     pub(crate) script: ScriptEnd,
     pub(crate) tally: Tally,
@@ -150,6 +152,7 @@ struct Call {
     started: Instant,
     told: Told,
     complaints: Vec<String>,
+    latest_frame: Duration,
 }
 
 /// Makes the call and holds it to its end.
@@ -193,6 +196,7 @@ pub(crate) async fn hold(
         started: Instant::now(),
         told: Told::default(),
         complaints: Vec::new(),
+        latest_frame: Duration::ZERO,
     };
     timeline.line(
         &format!(
@@ -238,6 +242,7 @@ pub(crate) async fn hold(
         set_up,
         began_at,
         lasted,
+        latest_frame: call.latest_frame,
         ending,
         script,
         tally,
@@ -268,7 +273,10 @@ impl Call {
         loop {
             let ending = tokio::select! {
                 biased;
-                _ = ticks.tick() => self.tick().await,
+                due = ticks.tick() => {
+                    self.latest_frame = self.latest_frame.max(due.elapsed());
+                    self.tick().await
+                }
                 message = self.line.receive() => self.hear(message).await,
                 Some(news) = next_news(news) => self.learn(news),
                 () = &mut interrupt => Some(Ending::HungUp),

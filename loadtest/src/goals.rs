@@ -11,6 +11,9 @@ use crate::stats::ms;
 use crate::stats::spread;
 use crate::twilio::twiml::Verb;
 
+/// From this on a sentence comes in pieces.
+const TOO_LATE: Duration = Duration::from_millis(250);
+
 /// What was wrong with the call itself, whatever it was for.
 pub(crate) fn faults(outcome: &Outcome) -> Vec<String> {
     let mut faults: Vec<String> = outcome.ending.fault().into_iter().collect();
@@ -118,6 +121,13 @@ pub(crate) fn summary(outcome: &Outcome, unheard: Option<f64>) -> String {
             ms(far_end::length(far_end.deepest)),
         ),
     ];
+    let latest = outcome.latest_frame;
+    lines.push(format!("caller's frames     at most {} late", ms(latest)));
+    if latest >= TOO_LATE {
+        lines.push(
+            "this machine was too busy to be a caller: what went wrong may be its fault".to_owned(),
+        );
+    }
     match &outcome.rtp {
         Some(rtp) => lines.push(format!("agent's RTP         {}", rtp.describe())),
         // Only a stream has clears.
@@ -192,6 +202,25 @@ mod tests {
     }
 
     #[test]
+    fn a_machine_that_was_too_busy_says_so() {
+        let after = |milliseconds| {
+            let latest_frame = Duration::from_millis(milliseconds);
+            summary(
+                &Outcome {
+                    latest_frame,
+                    ..outcome()
+                },
+                None,
+            )
+        };
+        assert!(
+            after(900)
+                .contains("caller's frames     at most 900 ms late\nthis machine was too busy")
+        );
+        assert!(!after(90).contains("too busy"));
+    }
+
+    #[test]
     fn a_close_with_a_code_is_a_fault() {
         let ending = Ending::Closed {
             code: Some(1011),
@@ -212,6 +241,7 @@ mod tests {
             set_up: Duration::from_millis(3),
             began_at: std::time::SystemTime::UNIX_EPOCH,
             lasted: Duration::from_secs(20),
+            latest_frame: Duration::ZERO,
             ending: Ending::HungUp,
             script: ScriptEnd::Done,
             tally: Tally {
