@@ -21,11 +21,15 @@ use tandem::engine::call::settings::NoInput;
 use tandem::engine::media::codec::AudioFormat;
 use tandem::engine::media::codec::Encoding;
 use tandem::engine::media::codec::g711;
+use tandem::engine::media::codec::packet::Codec;
+use tandem::engine::media::codec::packet::Encoder;
+use tandem::engine::media::codec::packet::MAX_PAYLOAD_BYTES;
 use tandem::engine::media::frame::FRAME_DURATION;
 use tandem::engine::media::frame::Frame;
 use tandem::engine::media::frame::SampleRate;
 use tandem::engine::media::resample::Resampler;
 use tandem::engine::media::ring;
+use tandem::engine::media::testing;
 use tandem::engine::media::vad::VoiceDetector;
 
 const ROUNDS: usize = 7;
@@ -60,6 +64,25 @@ fn main() {
     stage("voice activity at 8 kHz", || {
         black_box(voice.hear(frame.samples()));
     });
+
+    let speech: Vec<Frame> = testing::voice(FRAMES as usize * SampleRate::HZ_16000.frame_samples())
+        .chunks(SampleRate::HZ_16000.frame_samples())
+        .map(|piece| Frame::new(SampleRate::HZ_16000, piece))
+        .collect();
+    let mut opus = Encoder::new(Codec::Opus, 5);
+    for (name, reports) in [
+        ("Opus, against loss", 0),
+        ("Opus, where nothing is lost", 3),
+    ] {
+        for _ in 0..reports {
+            opus.heed_loss(0);
+        }
+        let (mut frames, mut packet) = (speech.iter().cycle(), [0; MAX_PAYLOAD_BYTES]);
+        stage(name, || {
+            let frame = frames.next().expect("there is speech");
+            black_box(opus.encode(frame, &mut packet));
+        });
+    }
 
     let (mut sender, mut receiver) = ring::ring(64);
     stage("a frame through a ring", || {
@@ -131,6 +154,7 @@ impl Talking {
             continuous: false,
             rings: None,
             transfers: false,
+            dials: false,
         };
         let settings = CallSettings {
             uplink,

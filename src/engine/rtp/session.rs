@@ -498,7 +498,10 @@ impl Session {
         }
         self.presence.alive(now);
         self.statistics.reports_received += 1;
-        self.statistics.feedback = news.feedback.or(self.statistics.feedback);
+        if let Some(feedback) = news.feedback {
+            self.downlink.encoder.heed_loss(feedback.fraction_lost);
+            self.statistics.feedback = Some(feedback);
+        }
         self.uplink.has_peer_left |= news.goodbye;
     }
 

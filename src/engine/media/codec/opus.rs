@@ -16,13 +16,16 @@ use audiopus::packet;
 use crate::frame::MAX_FRAME_SAMPLES;
 
 const RATE: SampleRate = SampleRate::Hz16000;
-/// Bits per second. RFC 7587 §3.1.1 finds 16 to 20 kb/s the sweet spot of wideband speech; the copy of the last packet
-/// that error correction carries takes the rest. Below 25 kb/s libopus 1.3 would leave that copy out, and at complexity 0
-/// and 1, where it reckons with worse, it leaves it out here too.
-const BITS_PER_SECOND: i32 = 28_000;
+/// Bits per second: RFC 7587 §3.1.1 finds 16 to 20 kb/s the sweet spot of wideband speech.
+const BITS_PER_SECOND: i32 = 20_000;
+/// The same with the copy of the last packet that error correction carries. Below 25 kb/s libopus 1.3 would leave that copy
+/// out, and at complexity 0 and 1, where it reckons with worse, it leaves it out here too.
+const ARMED_BITS_PER_SECOND: i32 = 28_000;
 /// The loss that the encoder arms against: what a bad line has and a good one does not suffer from. Above 5 % libopus
 /// would give up bandwidth for the copy.
 const EXPECTED_LOSS_PERCENT: u8 = 5;
+/// Reports in a row that tell of no loss after which the copy is left out: it takes a quarter of an encoder's time.
+const CLEAN_REPORTS: u32 = 3;
 /// Missing sound is made up in steps of 2.5 ms: libopus refuses anything else.
 const CONCEALMENT_STEP: usize = 40;
 /// 120 ms: the longest packet (RFC 6716 §3.1), and as much as libopus makes up at once.
@@ -98,8 +101,12 @@ const SILENCE_BYTES: usize = 32;
 ///
 /// Agents are silent for half of a call, and libopus takes as long over silence as over speech (200 µs a frame at
 /// complexity 5, which would be 1 % of a core): so after half a second of it the same packet is sent again and again.
+///
+/// It arms against loss until the peer has told several times that there is none, and again at the first that there is.
 pub(super) struct Encoder {
     coder: coder::Encoder,
+    /// Reports in a row that tell of no loss.
+    clean_reports: u32,
     /// In a row.
     silent_frames: u32,
     silence: [u8; SILENCE_BYTES],
@@ -113,18 +120,44 @@ impl Encoder {
         let mut encoder = coder::Encoder::new(RATE, Channels::Mono, Application::Voip)
             .expect("libopus refuses an encoder only when there is no memory");
         let set = encoder
-            .set_bitrate(Bitrate::BitsPerSecond(BITS_PER_SECOND))
-            .and_then(|()| encoder.set_complexity(complexity.min(10)))
+            .set_complexity(complexity.min(10))
             .and_then(|()| encoder.set_signal(Signal::Voice))
-            .and_then(|()| encoder.enable_inband_fec())
-            .and_then(|()| encoder.set_packet_loss_perc(EXPECTED_LOSS_PERCENT));
+            .and_then(|()| encoder.enable_inband_fec());
         set.expect("every setting is inside the range that libopus documents");
-        Self {
+        let mut encoder = Self {
             coder: encoder,
+            clean_reports: 0,
             silent_frames: 0,
             silence: [0; SILENCE_BYTES],
             silence_bytes: 0,
+        };
+        encoder.arm(true);
+        encoder
+    }
+
+    /// Heeds a report of the peer: the share of our packets that were lost since its last one.
+    pub(super) fn heed_loss(&mut self, fraction_lost: u8) {
+        let was_armed = self.clean_reports < CLEAN_REPORTS;
+        self.clean_reports = if fraction_lost > 0 {
+            0
+        } else {
+            self.clean_reports.saturating_add(1)
+        };
+        let is_armed = self.clean_reports < CLEAN_REPORTS;
+        if is_armed != was_armed {
+            self.arm(is_armed);
         }
+    }
+
+    fn arm(&mut self, against_loss: bool) {
+        let (bits, loss) = if against_loss {
+            (ARMED_BITS_PER_SECOND, EXPECTED_LOSS_PERCENT)
+        } else {
+            (BITS_PER_SECOND, 0)
+        };
+        let set = self.coder.set_bitrate(Bitrate::BitsPerSecond(bits));
+        set.and_then(|()| self.coder.set_packet_loss_perc(loss))
+            .expect("every setting is inside the range that libopus documents");
     }
 
     /// Writes one packet of 20 ms to the front of `out` and says how many bytes it has; a short frame is filled with
