@@ -472,6 +472,10 @@ impl Leg {
     fn on_outcome(&mut self, outcome: Outcome) -> Option<Ending> {
         match outcome {
             Outcome::Refreshed(answer) => self.on_refreshed(answer),
+            Outcome::ReferRefused(refer, reason) if self.requests.awaits(refer) => {
+                self.on_outcome(Outcome::Transferred(Err(reason)))
+            }
+            Outcome::ReferRefused(..) => None,
             Outcome::Transferred(result) => {
                 self.requests.transfer_ended();
                 measure::transfer(result.is_ok());

@@ -32,6 +32,8 @@ pub(super) enum Outcome {
     Refreshed(Option<Refreshed>),
     /// A transfer was carried out, or not.
     Transferred(Result<(), String>),
+    /// The so-manyth REFER was refused, or not answered: nothing may be waiting for that any more.
+    ReferRefused(u32, String),
 }
 
 /// The answer to a refresh.
@@ -51,6 +53,8 @@ pub(super) struct Requests {
     is_refreshing: bool,
     /// When we stop waiting to hear how a transfer went.
     transfer_until: Option<Instant>,
+    /// REFERs that were sent.
+    refers: u32,
 }
 
 impl Requests {
@@ -61,6 +65,7 @@ impl Requests {
             outcomes: sender,
             is_refreshing: false,
             transfer_until: None,
+            refers: 0,
         };
         (requests, receiver)
     }
@@ -108,6 +113,8 @@ impl Requests {
             return;
         };
         self.transfer_until = Some(until);
+        self.refers += 1;
+        let refer = self.refers;
         let mut headers: Vec<Header> = handoff::headers(&transfer.metadata)
             .into_iter()
             .map(|(name, value)| field(&name, value))
@@ -125,8 +132,13 @@ impl Requests {
                 Ok(None) => "REFER was not answered".to_owned(),
                 Err(error) => error.to_string(),
             };
-            let _ = outcomes.send(Outcome::Transferred(Err(failure))).await;
+            let _ = outcomes.send(Outcome::ReferRefused(refer, failure)).await;
         });
+    }
+
+    /// Whether it is still waited for what becomes of this REFER.
+    pub(super) fn awaits(&self, refer: u32) -> bool {
+        self.refers == refer && self.transfer_until.is_some()
     }
 
     /// Reads a NOTIFY that has been answered. If it tells how the transfer went, that is an outcome, a moment later: our BYE
