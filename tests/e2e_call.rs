@@ -55,6 +55,26 @@ async fn in_a_call_of_ten_turns_nothing_the_caller_says_is_lost() {
 }
 
 #[tokio::test]
+async fn every_histogram_is_there_before_its_first_value() {
+    let gateway = Gateway::start(None).await;
+    let metrics = gateway.metrics().await;
+    for name in [
+        "call_setup",
+        "call_duration",
+        "turn_latency",
+        "answer_to_first_audio",
+        "barge_in",
+        "backend_stream",
+        "rtp_jitter",
+        "tick_lateness",
+    ] {
+        let count = metrics.value(&format!("tandem_{name}_seconds_count"));
+        assert_eq!(count, 0.0, "{name}");
+    }
+    gateway.stop().await;
+}
+
+#[tokio::test]
 async fn two_callers_at_once_do_not_disturb_each_other() {
     let gateway = Gateway::start(None).await;
     let first = gateway.scenario(

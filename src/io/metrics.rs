@@ -248,6 +248,18 @@ pub fn describe<'a>(agents: impl Iterator<Item = &'a str>, call_limit: usize) {
     for object in Object::ALL {
         gauge!(OBJECTS, "type" => object.label()).set(0.0);
     }
+    // Merely to be named is enough for these.
+    for histogram in [
+        histogram!(CALL_SETUP),
+        histogram!(CALL_DURATION),
+        histogram!(TURN_LATENCY),
+        histogram!(FIRST_AUDIO),
+        histogram!(BARGE_IN),
+        histogram!(TICK_LATENESS),
+        histogram!(STREAM),
+    ] {
+        drop(histogram);
+    }
     gauge!(STREAMS_ACTIVE).set(0.0);
     headroom(call_limit);
     gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
