@@ -456,6 +456,7 @@ fn settings(uplink: AudioFormat, downlink: AudioFormat) -> CallSettings {
         continuous: false,
         rings: None,
         transfers: false,
+        dials: false,
     };
     CallSettings {
         uplink,

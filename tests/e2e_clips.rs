@@ -825,6 +825,7 @@ impl World {
             continuous: false,
             rings: None,
             transfers: false,
+            dials: false,
         };
         let (leg, port) = leg::leg(LegInfo {
             ingress: IngressKind::Twilio,

@@ -305,6 +305,7 @@ mod tests {
                 continuous: true,
                 rings: None,
                 transfers: true,
+                dials: false,
             },
         }
     }

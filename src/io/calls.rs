@@ -49,7 +49,6 @@ use crate::io::metrics::Alive;
 use crate::io::metrics::Object;
 use crate::io::metrics::Refused;
 use crate::io::telemetry::PhoneNumber;
-use crate::io::transfers;
 use crate::io::transfers::Origin;
 use crate::io::transfers::Return;
 use crate::io::transfers::Transfers;
@@ -274,7 +273,11 @@ impl Calls {
                 route = place.route.name, agent = place.route.agent, "a call begins"
             );
             let call = driver::drive(leg, settings, session, errands, journal.clone(), ordered);
-            let Outcome { reason, transfer } = AssertUnwindSafe(call)
+            let Outcome {
+                reason,
+                transfer,
+                has_agent,
+            } = AssertUnwindSafe(call)
                 .catch_unwind()
                 .await
                 .unwrap_or_else(|_| {
@@ -282,6 +285,7 @@ impl Calls {
                     Outcome {
                         reason: EndReason::InternalError,
                         transfer: None,
+                        has_agent: false,
                     }
                 });
             // SIP has transferred by itself, and a browser cannot be sent anywhere: nobody asks afterwards.
@@ -290,10 +294,10 @@ impl Calls {
                 IngressKind::Sip | IngressKind::Whip => None,
             };
             if let Some(transfer) = transfer {
-                let origin = Origin {
+                let origin = has_agent.then(|| Origin {
                     session: session_id,
                     route: place.route.clone(),
-                };
+                });
                 let transfers = &mut calls.table().transfers;
                 if !transfers.add(info.external_id, transfer, origin, Instant::now()) {
                     tracing::warn!("the agent asks for a transfer to what is no telephone number");
@@ -357,7 +361,7 @@ impl Calls {
         let table = self.table();
         let entry = table.connected.get(&id);
         let orders = &entry.ok_or(TransferRefused::NoSuchCall)?.orders;
-        if !transfers::can_be_dialled(&transfer.to) {
+        if transfer.dialled().is_none() {
             return Err(TransferRefused::BadTarget);
         }
         // The last place is for the order to stop. Orders are given under the table's lock alone, so it stays free.

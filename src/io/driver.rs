@@ -21,6 +21,7 @@ use crate::engine::call::event::Transfer;
 use crate::engine::call::notice::Direction;
 use crate::engine::call::notice::Notice;
 use crate::engine::call::settings::CallSettings;
+use crate::engine::media::codec::AudioFormat;
 use crate::engine::media::frame::FRAME_DURATION;
 use crate::io::backend::Session;
 use crate::io::backend::TurnStream;
@@ -44,11 +45,14 @@ struct Driver {
     call: Call,
     leg: Leg,
     session: Box<dyn Session>,
+    /// How the caller's audio is written.
+    uplink: AudioFormat,
     streams: Vec<(StreamId, TurnStream)>,
     events: mpsc::Sender<(StreamId, BackendEvent)>,
     errands: Errands,
     journal: Journal,
     transfer: Option<Transfer>,
+    has_agent: bool,
 }
 
 /// What an operator, or a drain, orders a call to do.
@@ -76,6 +80,8 @@ pub struct Outcome {
     pub reason: EndReason,
     /// Where the caller is to be transferred.
     pub transfer: Option<Transfer>,
+    /// Whether there is an agent to come back to from there: it has not been given up.
+    pub has_agent: bool,
 }
 
 /// Runs a call to its end. `orders` come from outside.
@@ -88,22 +94,29 @@ pub async fn drive(
     mut orders: mpsc::Receiver<Order>,
 ) -> Outcome {
     let (events, mut backend) = mpsc::channel(BACKEND_EVENTS);
+    let uplink = settings.uplink;
     let call = Call::new(settings, now());
     let mut driver = Driver {
         call,
         leg,
         session,
+        uplink,
         streams: Vec::new(),
         events,
         errands,
         journal,
         transfer: None,
+        has_agent: true,
     };
     let mut timer = pin!(sleep_until(tokio::time::Instant::now()));
     loop {
         if let Some(reason) = driver.act() {
             let transfer = driver.transfer.filter(|_| reason == EndReason::Transferred);
-            return Outcome { reason, transfer };
+            return Outcome {
+                reason,
+                transfer,
+                has_agent: driver.has_agent,
+            };
         }
         let deadline = driver.call.deadline().unwrap_or_else(|| now() + IDLE);
         // A timer that rings early does no harm, and to leave it alone is cheaper than to move it with every frame.
@@ -189,8 +202,12 @@ impl Driver {
                     self.streams
                         .push((stream, self.session.open(turn, self.events.clone())));
                 }
-                Action::SendAudio(stream, bytes) => send_audio(&mut self.streams, stream, bytes),
-                Action::SendRest(stream, bytes) => send_audio(&mut self.streams, stream, &bytes),
+                Action::SendAudio(stream, bytes) => {
+                    send_audio(&mut self.streams, stream, bytes, self.uplink);
+                }
+                Action::SendRest(stream, bytes) => {
+                    send_audio(&mut self.streams, stream, &bytes, self.uplink);
+                }
                 Action::HalfClose(stream) => {
                     if let Some((_, turn)) = self.streams.iter_mut().find(|(id, _)| *id == stream) {
                         turn.audio = None;
@@ -204,16 +221,7 @@ impl Driver {
                 Action::Fetch(clip, uri) => self.errands.fetch(clip, &uri),
                 Action::RunTool(call) => self.errands.run_tool(call),
                 Action::Tell(notice) => {
-                    if let Notice::Transfer {
-                        to: Some(to),
-                        metadata,
-                    } = &notice
-                    {
-                        self.transfer = Some(Transfer {
-                            to: to.clone(),
-                            metadata: metadata.clone(),
-                        });
-                    }
+                    self.note_transfer(&notice);
                     self.journal.write(notice);
                 }
                 Action::Measure(measure) => metrics::record(&measure),
@@ -225,6 +233,24 @@ impl Driver {
         }
         None
     }
+
+    /// Remembers where the caller goes when the call is over, and whether the agent still waits for them.
+    fn note_transfer(&mut self, notice: &Notice) {
+        match notice {
+            Notice::Transfer {
+                to: Some(to),
+                metadata,
+            } => {
+                self.transfer = Some(Transfer {
+                    to: to.clone(),
+                    metadata: metadata.clone(),
+                });
+            }
+            Notice::TransferFailed { .. } => self.transfer = None,
+            Notice::Fallback => self.has_agent = false,
+            _ => {}
+        }
+    }
 }
 
 /// Hands a control item to the leg. The reserve is far larger than the items of one cut, so a ring without room means
@@ -235,18 +261,22 @@ fn send(leg: &mut Leg, item: LegOutput) {
     }
 }
 
-/// Hands caller audio to a stream. What does not fit stays in the call's history, for the stream that follows.
-fn send_audio(streams: &mut [(StreamId, TurnStream)], stream: StreamId, bytes: &[u8]) {
+/// Hands caller audio to a stream. What does not fit stays in the call's history, for the stream that follows if this one
+/// fails, as it may well: its server has taken nothing for seconds.
+fn send_audio(
+    streams: &mut [(StreamId, TurnStream)],
+    stream: StreamId,
+    bytes: &[u8],
+    format: AudioFormat,
+) {
     let audio = streams
         .iter_mut()
         .find(|(id, _)| *id == stream)
         .and_then(|(_, turn)| turn.audio.as_mut());
     let taken = audio.map_or(bytes.len(), |audio| audio.push_slice(bytes));
     if taken < bytes.len() {
-        tracing::debug!(
-            ?stream,
-            lost_bytes = bytes.len() - taken,
-            "the backend stream takes no more audio"
-        );
+        let lost = format.duration_of_bytes(bytes.len() - taken);
+        metrics::audio_dropped(Direction::Uplink, lost);
+        tracing::debug!(?stream, ?lost, "the backend stream takes no more audio");
     }
 }

@@ -26,10 +26,6 @@ const CAPACITY: usize = 4_096;
 const SOON: Duration = Duration::from_secs(2 * 60);
 /// How long it may ring elsewhere: ten minutes are the most that Twilio lets it.
 const RINGING: Duration = Duration::from_secs(15 * 60);
-/// The longest number that is dialled (E.164: 15 digits).
-const LONGEST_NUMBER: usize = 15;
-/// The longest address; longer ones are nobody's.
-const LONGEST_ADDRESS: usize = 256;
 /// The most JSON that goes along, in bytes; more is left out whole. It ends up in headers, which take less.
 const LARGEST_METADATA: usize = 4 * 1_024;
 
@@ -58,7 +54,8 @@ pub struct Transfers(HashMap<String, Entry>);
 #[derive(Debug)]
 struct Entry {
     stage: Stage,
-    origin: Origin,
+    /// `None` if there is no agent to come back to.
+    origin: Option<Origin>,
     until: Instant,
 }
 
@@ -72,39 +69,21 @@ enum Stage {
     Failed(String),
 }
 
-/// Whether this is a number in E.164 or a `sip:` address: what an agent says must not end up as anything else on a telephone
-/// line.
-pub fn can_be_dialled(to: &str) -> bool {
-    let digits = to.strip_prefix('+').unwrap_or(to);
-    let is_number = !digits.is_empty()
-        && digits.len() <= LONGEST_NUMBER
-        && digits.bytes().all(|b| b.is_ascii_digit());
-    let is_address = to.len() <= LONGEST_ADDRESS
-        && to.strip_prefix("sip:").is_some_and(|rest| {
-            rest.bytes()
-                .all(|b| b.is_ascii_graphic() && !b"<>\"'".contains(&b))
-                && rest
-                    .split_once('@')
-                    .is_some_and(|(user, host)| !user.is_empty() && !host.is_empty())
-        });
-    is_number || is_address
-}
-
 impl Transfers {
-    /// Remembers where the caller of `external_id` is to be connected, and what they come back to if nobody is there;
-    /// `false` if that cannot be dialled.
+    /// Remembers where the caller of `external_id` is to be connected, and what they come back to if nobody is there, if
+    /// anything; `false` if that cannot be dialled.
     #[must_use]
     pub fn add(
         &mut self,
         external_id: String,
         transfer: Transfer,
-        origin: Origin,
+        origin: Option<Origin>,
         now: Instant,
     ) -> bool {
-        if !can_be_dialled(&transfer.to) {
+        let Some(to) = transfer.dialled() else {
             return false;
-        }
-        let mut transfer = transfer;
+        };
+        let mut transfer = Transfer { to, ..transfer };
         if transfer.metadata.to_string().len() > LARGEST_METADATA {
             transfer.metadata = Value::Null;
         }
@@ -141,6 +120,10 @@ impl Transfers {
         let Some(entry) = self.fresh(external_id, now) else {
             return false;
         };
+        if entry.origin.is_none() {
+            self.forget(external_id);
+            return false;
+        }
         match entry.stage {
             // Nobody has been asked to take them.
             Stage::Wanted(_) => false,
@@ -161,7 +144,8 @@ impl Transfers {
     /// The route of the caller of `external_id`, if they are about to come back.
     pub fn route_back(&mut self, external_id: &str, now: Instant) -> Option<Route> {
         let entry = self.fresh(external_id, now)?;
-        matches!(entry.stage, Stage::Failed(_)).then(|| entry.origin.route.clone())
+        let origin = entry.origin.as_ref()?;
+        matches!(entry.stage, Stage::Failed(_)).then(|| origin.route.clone())
     }
 
     /// What the caller of `external_id` comes back to, once.
@@ -169,7 +153,7 @@ impl Transfers {
         self.route_back(external_id, now)?;
         let Entry { stage, origin, .. } = self.0.remove(external_id)?;
         match stage {
-            Stage::Failed(reason) => Some(Return { origin, reason }),
+            Stage::Failed(reason) => origin.map(|origin| Return { origin, reason }),
             Stage::Wanted(_) | Stage::Dialled => None,
         }
     }
@@ -213,8 +197,8 @@ mod tests {
     fn a_caller_whom_nobody_took_comes_back_once_to_where_they_were() {
         let now = Instant::now();
         let mut transfers = Transfers::default();
-        let origin = origin("a");
-        assert!(transfers.add("CA1".into(), to("1"), origin.clone(), now));
+        let origin = origin("a").expect("there is one");
+        assert!(transfers.add("CA1".into(), to("1"), Some(origin.clone()), now));
         assert!(!transfers.fail("CA1", "busy", now), "nobody has dialled");
         assert!(transfers.take("CA1", now).is_some());
         assert_eq!(transfers.come_back("CA1", now), None, "nobody has failed");
@@ -236,6 +220,26 @@ mod tests {
         transfers.forget("CA1");
         assert!(!transfers.fail("CA1", "busy", now));
         assert_eq!(transfers.route_back("CA1", now), None);
+    }
+
+    #[test]
+    fn without_an_agent_nobody_comes_back() {
+        let now = Instant::now();
+        let mut transfers = Transfers::default();
+        assert!(transfers.add("CA1".into(), to("1"), None, now));
+        assert_eq!(transfers.take("CA1", now), Some(to("1")));
+        assert!(!transfers.fail("CA1", "busy", now));
+        assert!(transfers.0.is_empty());
+    }
+
+    #[test]
+    fn a_number_is_dialled_without_what_is_there_for_the_eye() {
+        let now = Instant::now();
+        let mut transfers = Transfers::default();
+        for written in ["+1 (800) 555-1212", "+1.800.555.1212", "tel:+18005551212"] {
+            assert!(transfers.add("CA1".into(), to(written), origin("a"), now));
+            assert_eq!(transfers.take("CA1", now), Some(to("+18005551212")));
+        }
     }
 
     #[test]
@@ -324,10 +328,10 @@ mod tests {
         }
     }
 
-    fn origin(route: &str) -> Origin {
-        Origin {
+    fn origin(route: &str) -> Option<Origin> {
+        Some(Origin {
             session: Uuid::new_v4(),
             route: Route::every_call(route, "local"),
-        }
+        })
     }
 }

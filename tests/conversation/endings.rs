@@ -40,6 +40,8 @@ behaviours! {
     a_hand_off_that_nobody_takes_ends_the_call,
     /// facts §13, field notes 32
     a_refused_transfer_returns_to_the_agent_by_an_event,
+    /// facts §13
+    a_place_that_cannot_be_dialled_returns_to_the_agent_by_an_event,
     /// field notes 32
     a_transfer_is_asked_for_once_and_the_caller_is_not_left_in_silence,
     /// field notes 32
@@ -189,6 +191,21 @@ fn a_refused_transfer_returns_to_the_agent_by_an_event(kind: Ingress) {
     let phrase = call.speak(secs(1.0));
     call.run(ms(300));
     call.assert_heard(call.stream(), &phrase);
+}
+
+fn a_place_that_cannot_be_dialled_returns_to_the_agent_by_an_event(kind: Ingress) {
+    let mut call = asked(kind);
+    call.answer(handing_over(Message::TransferCall("the front desk".into())));
+    call.run(secs(2.0));
+    if kind != Ingress::Twilio {
+        // A telephone's side judges for itself, and a browser is merely told.
+        assert_handed_over(&call, &transfer("the front desk"));
+        return;
+    }
+    assert_eq!(call.inputs(), [event("TRANSFER_FAILED")]);
+    call.answer(says("Nobody is there", 1.0));
+    call.run(secs(2.0));
+    assert!(call.is_listening() && call.ended().is_none());
 }
 
 fn a_transfer_is_asked_for_once_and_the_caller_is_not_left_in_silence(kind: Ingress) {

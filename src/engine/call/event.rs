@@ -400,6 +400,36 @@ pub struct Transfer {
     pub metadata: Value,
 }
 
+impl Transfer {
+    /// The longest number that is dialled (E.164: 15 digits).
+    const LONGEST_NUMBER: usize = 15;
+    /// The longest address; longer ones are nobody's.
+    const LONGEST_ADDRESS: usize = 256;
+
+    /// What is dialled: a number in E.164, without what is there for the eye alone, or a `sip:` address. `None` if it is
+    /// neither: what an agent says must not end up as anything else on a telephone line.
+    pub fn dialled(&self) -> Option<String> {
+        if self.to.starts_with("sip:") {
+            let is_address = self.to.len() <= Self::LONGEST_ADDRESS
+                && self
+                    .to
+                    .bytes()
+                    .all(|b| b.is_ascii_graphic() && !b"<>\"'".contains(&b))
+                && self.to["sip:".len()..]
+                    .split_once('@')
+                    .is_some_and(|(user, host)| !user.is_empty() && !host.is_empty());
+            return is_address.then(|| self.to.clone());
+        }
+        let number = self.to.strip_prefix("tel:").unwrap_or(&self.to);
+        let number = number.replace([' ', '-', '.', '(', ')'], "");
+        let digits = number.strip_prefix('+').unwrap_or(&number);
+        let is_number = !digits.is_empty()
+            && digits.len() <= Self::LONGEST_NUMBER
+            && digits.bytes().all(|b| b.is_ascii_digit());
+        is_number.then_some(number)
+    }
+}
+
 /// A stream to open, which is a turn to begin.
 #[derive(Clone, Debug, PartialEq)]
 pub struct OpenTurn {

@@ -58,6 +58,15 @@ impl Call {
 
     /// Everything has been heard, and the call is to end as `reason`; or the leg is asked to transfer it first.
     pub(super) fn leave(&mut self, reason: EndReason) {
+        if let HandOff::Wanted(transfer) = &self.hand_off
+            && reason == EndReason::Transferred
+            && self.settings.leg.dials
+            && transfer.dialled().is_none()
+        {
+            self.hand_off = HandOff::None;
+            self.on_transfer_failed("it is no number and no address".to_owned());
+            return;
+        }
         if reason != EndReason::Transferred || !self.settings.leg.transfers {
             self.end(reason);
             return;
@@ -82,10 +91,14 @@ impl Call {
             return;
         }
         self.hand_off = HandOff::None;
-        let Err(reason) = outcome else {
-            self.end(EndReason::Transferred);
-            return;
-        };
+        match outcome {
+            Ok(()) => self.end(EndReason::Transferred),
+            Err(reason) => self.on_transfer_failed(reason),
+        }
+    }
+
+    /// The caller is still here.
+    fn on_transfer_failed(&mut self, reason: String) {
         self.tell(Notice::TransferFailed { reason });
         self.end_hold();
         self.ending = None;

@@ -203,6 +203,8 @@ pub struct LegTraits {
     pub rings: Option<Duration>,
     /// Whether it can transfer its caller while the call goes on, and says how that went.
     pub transfers: bool,
+    /// Whether its caller is transferred by dialling, after the call: then only what can be dialled is a place to go.
+    pub dials: bool,
 }
 
 /// What lets a caller interrupt.

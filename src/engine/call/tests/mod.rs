@@ -1004,6 +1004,7 @@ fn settings() -> CallSettings {
         continuous: false,
         rings: None,
         transfers: false,
+        dials: false,
     })
 }
 

@@ -246,6 +246,7 @@ fn telephone() -> CallSettings {
             continuous: true,
             rings: Some(secs(3.0)),
             transfers: true,
+            dials: false,
         },
         ..settings()
     }

@@ -75,6 +75,7 @@ pub const fn traits(rate: SampleRate, answer_within: Duration) -> LegTraits {
         continuous: true,
         rings: Some(answer_within),
         transfers: true,
+        dials: false,
     }
 }
 

@@ -110,6 +110,7 @@ pub const fn traits() -> LegTraits {
         continuous: false,
         rings: None,
         transfers: false,
+        dials: true,
     }
 }
 

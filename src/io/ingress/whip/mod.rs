@@ -58,6 +58,7 @@ pub const fn traits(rate: SampleRate) -> LegTraits {
         continuous: true,
         rings: None,
         transfers: false,
+        dials: false,
     }
 }
 
