@@ -357,12 +357,22 @@ fn audio(bytes: Bytes, config: Option<v3::OutputAudioConfig>) -> Audio {
 /// The messages for our channel. A server that is told the channel should send no others; where it does, nobody must hear
 /// what was written for a chat window. All of those together become one [`OTHER_CHANNEL`].
 fn messages(sent: Vec<v3::ResponseMessage>, channel: &str) -> Vec<Message> {
+    use response_message::Message as Sent;
+
+    let is_spoken_text =
+        |message: &v3::ResponseMessage| matches!(message.message, Some(Sent::OutputAudioText(_)));
     let is_ours = |message: &v3::ResponseMessage| {
         channel.is_empty() || message.channel.is_empty() || message.channel == channel
     };
     let all = sent.len();
-    let mut ours: Vec<_> = sent.into_iter().filter(is_ours).map(message).collect();
-    if ours.len() < all {
+    let mut ours: Vec<_> = sent.into_iter().filter(is_ours).collect();
+    let is_other = ours.len() < all;
+    // Where some text is for the voice, that alone is spoken; the other is for reading (facts §13).
+    if ours.iter().any(is_spoken_text) {
+        ours.retain(|message| !matches!(message.message, Some(Sent::Text(_))));
+    }
+    let mut ours: Vec<_> = ours.into_iter().map(message).collect();
+    if is_other {
         ours.push(OTHER_CHANNEL);
     }
     ours

@@ -403,6 +403,35 @@ fn transcripts_are_kept_as_the_agent_logs_them_and_where_it_says_nothing_nothing
 }
 
 #[test]
+fn where_some_text_is_for_the_voice_the_other_is_for_reading() {
+    use v3::response_message as sent;
+    use v3::response_message::Message as Sent;
+
+    let message = |message| v3::ResponseMessage {
+        message: Some(message),
+        ..v3::ResponseMessage::default()
+    };
+    let written = message(Sent::Text(sent::Text {
+        text: vec!["See https://example.com/hours".into()],
+        allow_playback_interruption: false,
+    }));
+    let spoken = message(Sent::OutputAudioText(sent::OutputAudioText {
+        source: Some(sent::output_audio_text::Source::Text(
+            "We open at nine".into(),
+        )),
+        allow_playback_interruption: true,
+    }));
+    assert_eq!(
+        messages(vec![written.clone(), spoken], ""),
+        [Message::Text {
+            text: "We open at nine".into(),
+            interruptible: true,
+        }]
+    );
+    assert_eq!(messages(vec![written], "").len(), 1);
+}
+
+#[test]
 fn settings_for_digits_that_are_switched_off_say_nothing() {
     let asked = v3::AdvancedSettings {
         dtmf_settings: Some(v3::advanced_settings::DtmfSettings {
