@@ -32,6 +32,10 @@ behaviours! {
     digits_pressed_while_the_agent_thinks_wait_for_their_turn,
     /// facts §5.1, facts §6.4
     whoever_presses_keys_is_not_silent,
+    /// facts §5.1, facts §6.4
+    the_recognisers_patience_ends_no_turn_in_the_middle_of_a_number,
+    /// facts §5.1
+    a_key_that_cuts_a_prompt_begins_no_wait_for_words,
     /// design §4.7
     speech_after_the_digits_is_heard_in_the_next_turn,
 }
@@ -190,6 +194,39 @@ fn whoever_presses_keys_is_not_silent(kind: Ingress) {
     assert_none(&call.half_closed());
     call.press('#');
     assert_eq!(call.inputs_but_speech(), [dtmf("123", Some('#'))]);
+}
+
+fn the_recognisers_patience_ends_no_turn_in_the_middle_of_a_number(kind: Ingress) {
+    let mut call = Conversation::listening(kind);
+    call.run(secs(4.0));
+    call.press('1');
+    call.run(secs(1.0));
+    call.endpoint();
+    call.run(secs(1.0));
+    assert_none(&call.half_closed());
+    assert!(call.is_listening());
+    call.press('2');
+    call.press('#');
+    assert_eq!(call.inputs_but_speech(), [dtmf("12", Some('#'))]);
+}
+
+fn a_key_that_cuts_a_prompt_begins_no_wait_for_words(kind: Ingress) {
+    let page = AgentSettings {
+        dtmf: Some(DtmfSettings {
+            interdigit_timeout: Some(secs(10.0)),
+            ..DtmfSettings::default()
+        }),
+        no_speech_timeout: Some(secs(2.0)),
+        ..AgentSettings::default()
+    };
+    let mut call = Conversation::greeted(kind, says("Your number please", 8.0).settings(page));
+    call.run(secs(1.0));
+    call.press('1');
+    assert_eq!(call.barge_ins(), 1);
+    call.run(secs(8.0));
+    assert_none(&call.half_closed());
+    call.press('#');
+    assert_eq!(call.inputs_but_speech().last(), Some(&dtmf("1", Some('#'))));
 }
 
 fn speech_after_the_digits_is_heard_in_the_next_turn(kind: Ingress) {

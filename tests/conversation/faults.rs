@@ -68,6 +68,8 @@ behaviours! {
     an_event_turn_that_failed_is_sent_again_as_it_was,
     /// facts §9
     an_answer_begins_the_count_of_failures_anew,
+    /// facts §9
+    a_silent_stream_that_lived_long_begins_the_count_of_failures_anew,
     /// facts §9, design §4.10
     an_agent_that_never_answers_is_given_up_and_the_caller_asked_again,
     /// facts §4, facts §9
@@ -376,6 +378,22 @@ fn an_answer_begins_the_count_of_failures_anew(kind: Ingress) {
         call.answer(says("Hello", 0.5));
         call.run(secs(1.0));
     }
+    assert!(call.is_listening());
+}
+
+fn a_silent_stream_that_lived_long_begins_the_count_of_failures_anew(kind: Ingress) {
+    let mut call = Conversation::greeted(kind, says("A very long welcome", 60.0));
+    for kind in [
+        FaultKind::Unavailable,
+        FaultKind::Unavailable,
+        FaultKind::Internal,
+        FaultKind::Internal,
+    ] {
+        call.run(secs(11.0));
+        call.fail(kind);
+    }
+    call.run(secs(1.0));
+    assert_eq!(fallbacks(&call), 0);
     assert!(call.is_listening());
 }
 

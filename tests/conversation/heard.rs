@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 use serde_json::json;
 use tandem::engine::call::end::EndReason;
+use tandem::engine::call::event::FaultKind;
 use tandem::engine::call::event::Message;
 use tandem::engine::call::event::TurnInput;
 use tandem::engine::call::notice::Notice;
@@ -26,6 +27,8 @@ behaviours! {
     the_turn_after_that_takes_it_back,
     /// design §4.6
     of_a_prompt_that_was_heard_out_nothing_is_said,
+    /// design §4.6
+    the_hold_prompt_and_the_apology_are_no_prompts_of_the_agents,
     /// design §4.6
     the_agent_need_not_be_told,
     /// design §4.6, field notes 10
@@ -102,6 +105,27 @@ fn of_a_prompt_that_was_heard_out_nothing_is_said(kind: Ingress) {
         call.run(secs(1.0));
     }
     assert!(call.turns().iter().all(|turn| turn.parameters.is_empty()));
+}
+
+fn the_hold_prompt_and_the_apology_are_no_prompts_of_the_agents(kind: Ingress) {
+    let mut call = Conversation::greeted(kind, says(PROMPT, 2.0));
+    call.run(secs(3.0));
+    call.speak(ms(800));
+    call.understands("book a table");
+    call.run_until(secs(6.0), |call| call.told(&Notice::Hold) == 1);
+    call.run(ms(100));
+    call.press('1');
+    call.press('#');
+    assert_eq!(call.barge_ins(), 0, "the hold prompt only passes the time");
+    call.fail(FaultKind::DeadlineExceeded);
+    call.run(ms(100));
+    call.fail(FaultKind::DeadlineExceeded);
+    call.run(ms(200));
+    call.begin_to_speak(ms(800));
+    call.interim("a table");
+    for turn in call.turns() {
+        assert_eq!(turn.parameters, BTreeMap::new());
+    }
 }
 
 fn the_agent_need_not_be_told(kind: Ingress) {

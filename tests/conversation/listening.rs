@@ -45,6 +45,10 @@ behaviours! {
     the_tail_of_an_understood_word_is_not_sent_again,
     /// facts §8.3
     without_an_offset_speech_ended_a_little_before_its_transcript,
+    /// facts §2.2, facts §8.3
+    a_late_transcript_without_an_offset_says_nothing_of_what_came_after_its_stream,
+    /// facts §4, facts §6.4
+    the_recognisers_patience_ends_no_turn_under_a_prompt,
     /// facts §8.3, field notes 4
     the_silence_in_which_the_agent_thought_is_not_sent_again,
     /// design §4.1
@@ -173,6 +177,31 @@ fn without_an_offset_speech_ended_a_little_before_its_transcript(kind: Ingress) 
     call.run(secs(3.0));
     call.assert_heard(call.stream(), &more);
     call.assert_not_heard(call.stream(), &understood);
+}
+
+fn a_late_transcript_without_an_offset_says_nothing_of_what_came_after_its_stream(kind: Ingress) {
+    let mut call = Conversation::listening(kind);
+    call.speak(secs(1.0));
+    call.run(ms(600));
+    call.endpoint();
+    let more = call.speak(ms(900));
+    call.run(ms(200));
+    call.final_words_at("one pizza", None);
+    call.answer(says("One pizza it is", 2.0));
+    call.run(secs(3.0));
+    call.assert_heard(call.stream(), &more);
+}
+
+fn the_recognisers_patience_ends_no_turn_under_a_prompt(kind: Ingress) {
+    let mut call = Conversation::greeted(kind, says("A long welcome", 12.0));
+    call.run(secs(6.0));
+    let first = call.stream();
+    call.endpoint();
+    call.run(secs(8.0));
+    assert_eq!(call.cancelled(), [first]);
+    assert_none(&call.half_closed());
+    assert_eq!(call.outcomes(), [SegmentOutcome::Played]);
+    assert!(call.is_listening());
 }
 
 fn the_silence_in_which_the_agent_thought_is_not_sent_again(kind: Ingress) {

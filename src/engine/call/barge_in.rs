@@ -266,6 +266,13 @@ impl Call {
             }
             return;
         }
+        if self.playout.is_holding() {
+            // It only passes the time: there is nothing to interrupt.
+            self.end_hold();
+            self.watch_for_silence();
+            self.proceed();
+            return;
+        }
         let heard = self.cut_playout();
         self.heard.cut();
         self.tell(Notice::BargeIn {

@@ -109,10 +109,10 @@ impl Call {
             format: self.settings.uplink,
             barge_in,
         });
-        self.timers.set(
-            Timer::StreamCeiling,
-            self.now + self.settings.stream_ceiling,
-        );
+        // The ceiling is one of audio: what is sent again counts.
+        let ceiling = self.settings.stream_ceiling;
+        let ceiling = ceiling.saturating_sub(opened.replayed).max(ceiling / 2);
+        self.timers.set(Timer::StreamCeiling, self.now + ceiling);
         self.watch_for_silence();
         if !self.carried.is_empty() {
             // The past is sent at twice its pace, so that it takes half its time.
@@ -227,6 +227,8 @@ impl Call {
             // Neither is for the agent to answer. Half-closing would make it (facts §5.1).
             Some(TakenFor::Echo) if self.floor.is_certainly_echo() => self.listen_anew(),
             Some(TakenFor::BackChannel) if self.playout.is_audible(self.now) => self.listen_anew(),
+            // The recogniser's time for the silence is over, but they are not silent, or it is not their turn yet.
+            None if self.is_silence_expected() => self.listen_anew(),
             Some(TakenFor::Echo | TakenFor::BackChannel) | None => {
                 if dismissed == Some(TakenFor::Echo)
                     && self.settings.barge_in.mode != BargeInMode::Off
@@ -242,6 +244,17 @@ impl Call {
                 }
             }
         }
+    }
+
+    /// Whether the caller says nothing for a reason: they are pressing keys, or a prompt is still being played.
+    fn is_silence_expected(&self) -> bool {
+        let is_wordless = self
+            .turn
+            .as_ref()
+            .is_some_and(|turn| turn.phase == Phase::Listening && !turn.words);
+        let is_prompting = self.playout.is_playing() && !self.playout.is_holding();
+        let is_prompted = is_prompting && !self.uplink.has_voice_after(self.heard_to);
+        is_wordless && (self.digits.is_pending() || is_prompted)
     }
 
     /// Gives the stream up, with all that was said on it, and opens the next.
@@ -312,13 +325,11 @@ impl Call {
         };
         let end = match end_offset {
             Some(offset) => fed.begin + self.uplink.samples_in(offset),
-            None => self
-                .uplink
-                .captured()
-                .saturating_sub(self.uplink.samples_in(FINAL_DELAY)),
+            None => fed.end.saturating_sub(self.uplink.samples_in(FINAL_DELAY)),
         };
+        // What the stream has not been given it cannot have understood.
         if let Some(turn) = &mut self.turn {
-            turn.final_end = Some(end.clamp(fed.begin, self.uplink.captured()));
+            turn.final_end = Some(end.clamp(fed.begin, fed.end));
         }
         if self.turn.as_ref().is_some_and(|turn| turn.is_spoken_out) {
             self.end_carried_utterance(false);
@@ -525,9 +536,10 @@ impl Call {
         if self.ending.is_some() {
             return;
         }
-        self.timers.stop(Timer::NoInput);
         self.barge_in();
-        match self.digits.press(digit) {
+        let collected = self.digits.press(digit);
+        self.timers.stop(Timer::NoInput);
+        match collected {
             Collected::More(pause) => self.timers.set(Timer::Interdigit, self.now + pause),
             Collected::Complete => self.send_digits(),
         }

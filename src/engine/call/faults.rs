@@ -75,6 +75,13 @@ impl Failures {
         self.owes = false;
     }
 
+    /// A stream on which nothing was said has lived for long: what fails now is something new.
+    const fn forget(&mut self) {
+        self.since = None;
+        self.in_a_row = 0;
+        self.limited = 0;
+    }
+
     /// Counts a failure of a turn that nothing had answered.
     fn judge(&mut self, fault: FaultKind, circumstances: Circumstances) -> Verdict {
         let since = *self.since.get_or_insert(circumstances.now);
@@ -151,6 +158,13 @@ impl Call {
             fault: fault.kind,
             message: fault.message,
         });
+        let lived = self.now.saturating_duration_since(turn.opened);
+        if turn.kind() == TurnKind::Speech
+            && !turn.words
+            && lived >= self.settings.fallback.give_up_after
+        {
+            self.failures.forget();
+        }
         let verdict = self.failures.judge(
             fault.kind,
             Circumstances {

@@ -19,6 +19,8 @@ pub(super) struct Heard {
     /// How long the prompt is, and how much of it is over.
     length: Duration,
     heard: Duration,
+    /// Whether it is a prompt of our own, of which the agent knows nothing.
+    is_ours: bool,
     report: Report,
     /// Counts reports, so that an answer to an older turn does not end a newer one.
     generation: u32,
@@ -37,8 +39,15 @@ enum Report {
 }
 
 impl Heard {
-    /// A prompt begins.
+    /// A prompt of our own begins.
+    pub(super) fn begin_ours(&mut self) {
+        self.begin();
+        self.is_ours = true;
+    }
+
+    /// A prompt of the agent's begins.
     pub(super) fn begin(&mut self) {
+        self.is_ours = false;
         self.text.clear();
         self.length = Duration::ZERO;
         self.heard = Duration::ZERO;
@@ -68,6 +77,9 @@ impl Heard {
 
     /// The caller has cut the prompt.
     pub(super) fn cut(&mut self) {
+        if self.is_ours {
+            return;
+        }
         self.generation += 1;
         self.report = Report::Due {
             text: self.heard_text(),

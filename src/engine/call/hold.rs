@@ -69,6 +69,9 @@ impl Call {
     pub(super) fn say(&mut self, audio: &Audio) {
         if let Some(speech) = self.prompt(audio) {
             self.end_hold();
+            if !self.playout.is_playing() {
+                self.heard.begin_ours();
+            }
             self.playout.push(speech, self.now);
         }
     }

@@ -64,6 +64,10 @@ impl Call {
             self.no_input_turns = 0;
             return false;
         }
+        // Whoever presses keys is not silent.
+        if self.digits.is_pending() {
+            return false;
+        }
         self.no_input_turns += 1;
         let event = self.settings.no_input.event.clone();
         let is_due =
