@@ -30,7 +30,8 @@ async fn speak_into_a_loudspeaker(ingress: Ingress, agent: Arc<Agent>) {
         steps += r#"{ dtmf = "1" }, { hear = "book a table" }, { listen = "1100ms" },"#;
     }
     // And a longer one, over which the caller speaks. What a recogniser makes of two voices is its own affair.
-    steps += r#"{ dtmf = "2" }, { hear = "welcome" }, { barge_in_after = "1s", say = "book a table for two" },"#;
+    steps += r#"{ dtmf = "2" }, { hear = "welcome" }, { barge_in_after = "1s", say = "book a table for two" },
+        { listen = "1100ms" },"#;
     let calls = (0..CALLS).map(|number| gateway.call(number, &steps, ECHO));
     for called in join_all(calls).await {
         let account = &called.account;
