@@ -68,9 +68,7 @@ struct Circumstances {
 impl Failures {
     /// The agent has answered: all is well.
     pub(super) const fn clear(&mut self) {
-        self.since = None;
-        self.in_a_row = 0;
-        self.limited = 0;
+        self.forget();
         self.was_answered = true;
         self.owes = false;
     }
