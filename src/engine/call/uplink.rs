@@ -12,6 +12,7 @@ use std::time::Instant;
 use crate::engine::media::codec::AudioFormat;
 use crate::engine::media::frame::FRAME_DURATION;
 use crate::engine::media::frame::Frame;
+use crate::engine::media::frame::MAX_FRAME_SAMPLES;
 use crate::engine::media::frame::SampleRate;
 use crate::engine::media::resample::Resampler;
 use crate::engine::media::vad::Heard;
@@ -42,8 +43,6 @@ pub(super) struct Uplink {
     captured: u64,
     began: Instant,
     resampler: Option<Resampler>,
-    /// Leg samples that do not yet fill a chunk of the resampler.
-    pending: Vec<i16>,
     voice: VoiceDetector,
     /// When there may have been voice, newest last.
     voiced: VoicedStretches,
@@ -79,7 +78,6 @@ impl Uplink {
         let bytes = format.bytes_in(HISTORY);
         let chunk_samples = format.rate.samples_in(chunk).max(1);
         let resampler = (leg_rate != format.rate).then(|| Resampler::new(leg_rate, format.rate));
-        let pending = resampler.as_ref().map_or(0, Resampler::room_in);
         Self {
             format,
             history: vec![0; bytes].into_boxed_slice(),
@@ -87,7 +85,6 @@ impl Uplink {
             captured: 0,
             began: now,
             resampler,
-            pending: Vec::with_capacity(pending),
             voice: VoiceDetector::new(leg_rate),
             voiced: VoicedStretches::default(),
             last_voice: None,
@@ -123,12 +120,16 @@ impl Uplink {
             return;
         }
         // An upsampler's remainder belongs before the silence.
-        self.pending.clear();
+        if let Some(resampler) = &mut self.resampler {
+            resampler.drop_remainder();
+        }
         // A clock that jumps (a suspended machine) must not be filled for hours.
-        let missing = missing.min(self.capacity_samples);
-        self.write_each(missing as usize, |format, _, out| {
-            out.fill(format.encoding.silence());
-        });
+        let mut missing = missing.min(self.capacity_samples) as usize;
+        while missing > 0 {
+            let count = missing.min(MAX_FRAME_SAMPLES);
+            self.write(&[0; MAX_FRAME_SAMPLES][..count]);
+            missing -= count;
+        }
     }
 
     /// The next moment at which something is due: a chunk to send that the pace forbids now, or silence to fill in.
@@ -300,32 +301,24 @@ impl Uplink {
             self.write(samples);
             return;
         };
-        self.pending.extend_from_slice(samples);
-        while self.pending.len() >= resampler.chunk_in() {
-            let chunk = resampler.chunk_in();
-            self.write(resampler.process(&self.pending[..chunk]));
-            self.pending.drain(..chunk);
-        }
+        resampler.feed(samples, |resampled| self.write(resampled));
         self.resampler = Some(resampler);
     }
 
     fn write(&mut self, samples: &[i16]) {
-        self.write_each(samples.len(), |format, done, out| {
-            format.encoding.encode(&samples[done..], out);
-        });
-    }
-
-    /// Makes room for samples in the history, in one or more pieces, and lets `fill` write each, told how many came before.
-    fn write_each(&mut self, count: usize, fill: impl Fn(AudioFormat, usize, &mut [u8])) {
         let width = self.format.encoding.bytes_per_sample();
-        let mut done = 0;
-        while done < count {
-            let from = (self.captured % self.capacity_samples) as usize * width;
-            let to = (from + (count - done) * width).min(self.history.len());
-            fill(self.format, done, &mut self.history[from..to]);
-            let written = (to - from) / width;
-            done += written;
-            self.captured += written as u64;
+        let mut rest = samples;
+        while !rest.is_empty() {
+            let place = self.captured % self.capacity_samples;
+            let run = rest.len().min((self.capacity_samples - place) as usize);
+            let (now, later) = rest.split_at(run);
+            let from = place as usize * width;
+            let to = from + run * width;
+            self.format
+                .encoding
+                .encode(now, &mut self.history[from..to]);
+            self.captured += run as u64;
+            rest = later;
         }
     }
 

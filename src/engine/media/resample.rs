@@ -22,6 +22,8 @@ pub struct Resampler {
     input: Vec<f32>,
     output: Vec<f32>,
     resampled: Vec<i16>,
+    /// Samples of a stream that do not yet fill a chunk.
+    pending: Vec<i16>,
 }
 
 impl Resampler {
@@ -42,6 +44,7 @@ impl Resampler {
         let input = vec![0.0; fft.input_frames_max()];
         let output = vec![0.0; fft.output_frames_max()];
         Self {
+            pending: Vec::with_capacity(input.len() + MAX_FRAME_SAMPLES),
             fft,
             from,
             input,
@@ -60,11 +63,6 @@ impl Resampler {
         self.fft.input_frames_next()
     }
 
-    /// Room for a frame's samples and those before it that do not yet fill a chunk.
-    pub fn room_in(&self) -> usize {
-        self.chunk_in() + MAX_FRAME_SAMPLES
-    }
-
     /// Samples that one chunk gives.
     pub fn chunk_out(&self) -> usize {
         self.fft.output_frames_next()
@@ -73,6 +71,24 @@ impl Resampler {
     /// Forgets the past, so that nothing of what went in before is heard after.
     pub fn reset(&mut self) {
         self.fft.reset();
+        self.drop_remainder();
+    }
+
+    /// Forgets the samples of a stream that wait for the rest of their chunk.
+    pub fn drop_remainder(&mut self) {
+        self.pending.clear();
+    }
+
+    /// Takes the next samples of a stream, a frame's at a time, and gives `each` what comes of every chunk they complete.
+    pub fn feed(&mut self, samples: &[i16], mut each: impl FnMut(&[i16])) {
+        let chunk = self.chunk_in();
+        let mut pending = std::mem::take(&mut self.pending);
+        pending.extend_from_slice(samples);
+        while pending.len() >= chunk {
+            each(self.process(&pending[..chunk]));
+            pending.drain(..chunk);
+        }
+        self.pending = pending;
     }
 
     /// Takes one chunk of samples (missing ones count as silence) and gives the resampled chunk.

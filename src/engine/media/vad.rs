@@ -31,8 +31,6 @@ const HANG_BLOCKS: u32 = 15;
 pub struct VoiceDetector {
     detector: earshot::Detector,
     upsampler: Option<Resampler>,
-    /// Input samples that do not yet fill a chunk of the upsampler.
-    pending: Vec<i16>,
     block: Vec<i16>,
     voiced: u32,
     unvoiced: u32,
@@ -53,14 +51,12 @@ impl VoiceDetector {
     pub fn new(rate: SampleRate) -> Self {
         let upsampler =
             (rate != SampleRate::HZ_16000).then(|| Resampler::new(rate, SampleRate::HZ_16000));
-        let pending = upsampler.as_ref().map_or(0, Resampler::room_in);
         let block = upsampler
             .as_ref()
             .map_or(MAX_FRAME_SAMPLES, Resampler::chunk_out);
         Self {
             detector: earshot::Detector::default(),
             upsampler,
-            pending: Vec::with_capacity(pending),
             block: Vec::with_capacity(BLOCK + block),
             voiced: 0,
             unvoiced: 0,
@@ -78,7 +74,9 @@ impl VoiceDetector {
         let mut heard = Heard::default();
         // Most of a call is silence, and the detector costs more than all the rest of a frame together.
         if level_dbfs(samples) <= AUDIBLE_DBFS {
-            self.pending.clear();
+            if let Some(upsampler) = &mut self.upsampler {
+                upsampler.drop_remainder();
+            }
             self.block.clear();
             self.count(false);
             return heard;
@@ -87,12 +85,7 @@ impl VoiceDetector {
             self.take(samples, &mut heard);
             return heard;
         };
-        self.pending.extend_from_slice(samples);
-        while self.pending.len() >= upsampler.chunk_in() {
-            let chunk = upsampler.chunk_in();
-            self.take(upsampler.process(&self.pending[..chunk]), &mut heard);
-            self.pending.drain(..chunk);
-        }
+        upsampler.feed(samples, |upsampled| self.take(upsampled, &mut heard));
         self.upsampler = Some(upsampler);
         heard
     }

@@ -17,7 +17,6 @@ struct Converters {
 struct Converter {
     resampler: Resampler,
     to: SampleRate,
-    pending: Vec<i16>,
 }
 
 impl Bridge {
@@ -51,31 +50,25 @@ impl Bridge {
     pub(super) fn cut(&mut self) {
         if let Some(converters) = &mut self.0 {
             converters.down.resampler.reset();
-            converters.down.pending.clear();
         }
     }
 }
 
 impl Converter {
     fn new(from: SampleRate, to: SampleRate) -> Self {
-        let resampler = Resampler::new(from, to);
         Self {
-            pending: Vec::with_capacity(2 * resampler.chunk_in()),
-            resampler,
+            resampler: Resampler::new(from, to),
             to,
         }
     }
 
     fn convert(&mut self, frame: &Frame, mut each: impl FnMut(Frame)) {
-        self.pending.extend_from_slice(frame.samples());
-        let chunk = self.resampler.chunk_in();
-        while self.pending.len() >= chunk {
-            let resampled = self.resampler.process(&self.pending[..chunk]);
-            for samples in resampled.chunks(self.to.frame_samples()) {
-                each(Frame::new(self.to, samples));
+        let to = self.to;
+        self.resampler.feed(frame.samples(), |resampled| {
+            for samples in resampled.chunks(to.frame_samples()) {
+                each(Frame::new(to, samples));
             }
-            self.pending.drain(..chunk);
-        }
+        });
     }
 }
 
