@@ -8,17 +8,12 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::net::TcpListener;
-use std::panic::AssertUnwindSafe;
-use std::panic::resume_unwind;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::process::Stdio;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use futures_util::FutureExt;
 use tempfile::TempDir;
 use tokio::process::Child;
 use tokio::process::Command;
@@ -41,29 +36,10 @@ const A_LONG_SENTENCE: &str = "i would like to book a table for two people pleas
 /// The second stream of a call opens with the welcome, and the sentence lasts from about 0.8 s to 3.4 s of it.
 const FAULT_AFTER: &str = "2s";
 
-/// Whether a caller of this process said that the machine was too busy to be one.
-static TOO_BUSY: AtomicBool = AtomicBool::new(false);
-
-/// Shows something; once more if it is not so and the machine itself stood still.
-async fn unless_too_busy<S: Future<Output = ()>>(show: impl Fn() -> S) {
-    let Err(panic) = AssertUnwindSafe(show()).catch_unwind().await else {
-        return;
-    };
-    if !TOO_BUSY.load(Ordering::Relaxed) {
-        resume_unwind(panic);
-    }
-    println!("The machine was too busy to be a caller: once more");
-    show().await;
-}
-
 // ---- calls
 
 #[tokio::test]
 async fn in_a_call_of_ten_turns_nothing_the_caller_says_is_lost() {
-    unless_too_busy(ten_turns).await;
-}
-
-async fn ten_turns() {
     let gateway = Gateway::start(None).await;
     let scenario = repository("loadtest/scenarios/ten-turns.toml");
     gateway.call(&scenario).await.met_every_goal();
@@ -100,10 +76,6 @@ async fn every_histogram_is_there_before_its_first_value() {
 
 #[tokio::test]
 async fn two_callers_at_once_do_not_disturb_each_other() {
-    unless_too_busy(two_callers).await;
-}
-
-async fn two_callers() {
     let gateway = Gateway::start(None).await;
     let first = gateway.scenario(
         "first",
@@ -174,10 +146,6 @@ async fn a_stream_that_fails_for_good_is_counted_as_unheard_and_ends_the_call() 
 
 #[tokio::test]
 async fn a_stream_that_breaks_is_opened_again_and_the_words_are_understood() {
-    unless_too_busy(a_stream_that_breaks).await;
-}
-
-async fn a_stream_that_breaks() {
     let gateway = Gateway::start(Some("UNAVAILABLE")).await;
     let scenario = format!(
         r#"
@@ -210,10 +178,6 @@ async fn a_stream_that_breaks() {
 
 #[tokio::test]
 async fn on_sigterm_a_call_goes_on_to_its_end_and_no_new_one_is_let_in() {
-    unless_too_busy(drain).await;
-}
-
-async fn drain() {
     let mut gateway = Gateway::start(None).await;
     let scenario = gateway.scenario(
         "drained",
@@ -394,9 +358,6 @@ impl Gateway {
             .expect("tandem-load runs");
         let text = text(&done.stdout) + &text(&done.stderr);
         println!("---- {}\n{text}", scenario.display());
-        if text.contains("too busy to be a caller") {
-            TOO_BUSY.store(true, Ordering::Relaxed);
-        }
         Report {
             met: done.status.success(),
             text,

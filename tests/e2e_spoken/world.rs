@@ -8,8 +8,6 @@ use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Stdio;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -54,32 +52,19 @@ impl Ingress {
     pub(crate) const ALL: [Self; 3] = [Self::Sip, Self::Twilio, Self::Whip];
 }
 
-/// Whether a caller of this process said that the machine was too busy to be one.
-static TOO_BUSY: AtomicBool = AtomicBool::new(false);
-
-/// Shows something on every ingress at the same time; once more where it was not so, if the machine itself stood still.
+/// Shows something on every ingress at the same time.
 pub(crate) async fn on_every_ingress<S: Future<Output = ()>>(show: impl Fn(Ingress) -> S) {
-    let mut failed = failing(&Ingress::ALL, &show).await;
-    if !failed.is_empty() && TOO_BUSY.load(Ordering::Relaxed) {
-        println!("The machine was too busy to be a caller: once more by {failed:?}");
-        failed = failing(&failed, &show).await;
-    }
+    let shows = Ingress::ALL.map(show).map(AssertUnwindSafe);
+    let outcomes = join_all(shows.map(FutureExt::catch_unwind)).await;
+    let outcomes = Ingress::ALL.iter().zip(outcomes);
+    let failed: Vec<_> = outcomes
+        .filter(|(_, outcome)| outcome.is_err())
+        .map(|(ingress, _)| ingress)
+        .collect();
     assert!(
         failed.is_empty(),
         "not so by {failed:?}; what happened is above"
     );
-}
-
-async fn failing<S: Future<Output = ()>>(
-    ingresses: &[Ingress],
-    show: impl Fn(Ingress) -> S,
-) -> Vec<Ingress> {
-    let shows = ingresses.iter().map(|ingress| show(*ingress));
-    let outcomes = join_all(shows.map(|show| AssertUnwindSafe(show).catch_unwind())).await;
-    let outcomes = ingresses.iter().zip(outcomes);
-    outcomes
-        .filter_map(|(ingress, outcome)| outcome.is_err().then_some(*ingress))
-        .collect()
 }
 
 /// `tandem agent`, until it is dropped or killed.
@@ -361,9 +346,6 @@ impl Calling {
             .await
             .expect("the call comes to an end");
         println!("---- {}\n{}", self.title, self.text);
-        if self.text.contains("too busy to be a caller") {
-            TOO_BUSY.store(true, Ordering::Relaxed);
-        }
         assert!(
             status.success(),
             "{}: the call did not go as it should; its account is above",
