@@ -56,7 +56,7 @@ lint: setup
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items -q
 
 bench: setup
-	cargo bench
+	cargo bench --bench frame
 
 fuzz: fuzz-sip fuzz-sdp fuzz-rtp
 fuzz-sip: SEEDS := tests/data/rfc4475

@@ -68,6 +68,8 @@ pub struct Setup {
     pub comfort_noise: Option<u8>,
     /// How long the packets that we send last, 10–60 ms. Opus is sent in 20 ms whatever this says.
     pub packet_time: Duration,
+    /// Bits per second that the peer wants of Opus at most, if it says so ([`Encoder::limit`]).
+    pub max_average_bitrate: Option<u32>,
     /// Where SDP says that the peer hears; `None` if nowhere.
     pub remote_rtp: Option<SocketAddr>,
     /// Where it hears reports: the same address with rtcp-mux (RFC 5761), the next port without; `None` for no reports.
@@ -251,7 +253,7 @@ impl Session {
             },
             downlink: Downlink {
                 sender,
-                encoder: Encoder::new(setup.codec, setup.opus_complexity),
+                encoder: setup.encoder(),
                 pending: [0; MAX_PENDING_BYTES],
                 pending_bytes: 0,
                 pending_ticks: 0,
@@ -357,14 +359,15 @@ impl Session {
     /// What a re-INVITE has agreed on. Sequence, timestamp and, under the same keys, the roll-over counters go on.
     pub fn update(&mut self, setup: Setup, now: Instant) {
         let clock_rate = setup.codec.clock_rate();
-        let is_same_codec = setup.codec == self.setup.codec;
-        if !is_same_codec {
+        if setup.codec != self.setup.codec {
             self.uplink.decoder = Decoder::new(setup.codec);
             self.uplink.forget();
             self.uplink.receiver.restart(clock_rate);
-            self.downlink.encoder = Encoder::new(setup.codec, setup.opus_complexity);
+            self.downlink.encoder = setup.encoder();
             self.downlink.sender.set_clock_rate(clock_rate);
             self.downlink.forget();
+        } else if setup.max_average_bitrate != self.setup.max_average_bitrate {
+            self.downlink.encoder = setup.encoder();
         }
         self.update_keys(&setup);
         self.source.signal(setup.remote_rtp, now);
@@ -613,6 +616,15 @@ enum Content {
 }
 
 impl Setup {
+    /// An encoder at its beginning, for what this says.
+    fn encoder(&self) -> Encoder {
+        let mut encoder = Encoder::new(self.codec, self.opus_complexity);
+        if let Some(bits_per_second) = self.max_average_bitrate {
+            encoder.limit(bits_per_second);
+        }
+        encoder
+    }
+
     fn content(&self, payload_type: u8) -> Content {
         /// Fixed by RFC 3389 §4.
         const COMFORT_NOISE: u8 = 13;

@@ -14,6 +14,7 @@ use crate::engine::media::frame::Frame;
 use crate::engine::media::frame::SampleRate;
 use crate::engine::media::testing::tone;
 use crate::engine::media::testing::tone_level;
+use crate::engine::media::testing::voice;
 use crate::engine::rtp::key::SrtpKey;
 use crate::engine::rtp::key::SrtpProfile;
 use crate::engine::rtp::packet::HEADER_BYTES;
@@ -117,6 +118,33 @@ fn packets_are_as_long_as_was_agreed() {
         }
         assert_eq!(sent, payloads, "{packet_time} ms");
     }
+}
+
+#[test]
+fn opus_keeps_to_the_bit_rate_that_was_agreed_last() {
+    let agreed = |max_average_bitrate| Setup {
+        codec: Codec::Opus,
+        payload_type: 111,
+        max_average_bitrate,
+        ..plain()
+    };
+    let now = noon();
+    let voice = voice(2 * 16_000);
+    let mut session = Session::new(agreed(None), BEGINNING, now);
+    let mut bits_per_second = |limit| {
+        session.update(agreed(limit), now);
+        let mut bytes = 0;
+        for samples in voice.chunks(320) {
+            session.send(&Frame::new(SampleRate::HZ_16000, samples));
+            for datagram in datagrams(&mut session, now) {
+                bytes += Packet::parse(&datagram).expect("a packet").payload.len();
+            }
+        }
+        bytes * 8 / 2
+    };
+    assert!(bits_per_second(None) > 25_000);
+    assert!(bits_per_second(Some(12_000)) < 14_000);
+    assert!(bits_per_second(None) > 25_000);
 }
 
 #[test]
@@ -740,6 +768,7 @@ fn setup(
         telephone_event: Some(TELEPHONE_EVENT),
         comfort_noise: None,
         packet_time: FRAME_DURATION,
+        max_average_bitrate: None,
         remote_rtp: Some(remote_rtp),
         remote_rtcp,
         send: true,

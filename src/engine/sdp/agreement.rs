@@ -21,6 +21,8 @@ pub struct Agreement {
     pub comfort_noise: Option<u8>,
     /// The length of the packets that we send: 10 to 60 ms, a multiple of 10.
     pub packet_time: Duration,
+    /// Bits per second that the peer wants of Opus at most, if it says so (`maxaveragebitrate` of RFC 7587 §6.1).
+    pub max_average_bitrate: Option<u32>,
     /// Where our packets go; `None` while the peer is nowhere (old-style hold, or its line is closed).
     pub remote_rtp: Option<SocketAddr>,
     /// Where our reports go; `None` if there is no such place.

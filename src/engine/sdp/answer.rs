@@ -102,6 +102,7 @@ fn take(local: &Local, offer: &Description, media: &Media) -> Result<(Media, Agr
         telephone_event: telephone_event.map(PayloadType::same),
         comfort_noise: find(&offered, FormatKind::ComfortNoise(clock_rate)),
         packet_time,
+        max_average_bitrate: offered.max_average_bitrate(number),
         remote_rtp: remote.rtp,
         remote_rtcp: if rtcp_mux { remote.rtp } else { remote.rtcp },
         rtcp_mux,

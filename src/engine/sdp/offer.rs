@@ -74,6 +74,7 @@ pub fn accept(
         telephone_event: agreed(&ours, &theirs, FormatKind::TelephoneEvent(clock_rate)),
         comfort_noise: find(&theirs, FormatKind::ComfortNoise(clock_rate)),
         packet_time: theirs.packet_time(local.packet_time),
+        max_average_bitrate: theirs.max_average_bitrate(payload_type.send),
         remote_rtp: remote.rtp,
         remote_rtcp: if rtcp_mux { remote.rtp } else { remote.rtcp },
         rtcp_mux,

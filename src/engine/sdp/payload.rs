@@ -27,7 +27,7 @@ const COMFORT_NOISE: (u8, u32) = (13, 8_000);
 pub(super) fn formats(media: &Media) -> impl Iterator<Item = Format> {
     media.formats.iter().filter_map(|text| {
         let number = text.parse().ok().filter(|number| is_usable(*number))?;
-        let kind = match encoding(media, number) {
+        let kind = match told(media, "rtpmap", number) {
             Some(encoding) => mapped(encoding)?,
             None => fixed(number)?,
         };
@@ -47,20 +47,28 @@ const fn is_usable(number: u8) -> bool {
     number <= 127 && !matches!(number, 72..=76)
 }
 
-/// What `a=rtpmap` says of a number.
-fn encoding(media: &Media, number: u8) -> Option<&str> {
+/// What `a=fmtp` says of a number under a name, as in `111 minptime=10; useinbandfec=1`.
+pub(super) fn parameter<'a>(media: &'a Media, number: u8, name: &str) -> Option<&'a str> {
+    told(media, "fmtp", number)?
+        .split(';')
+        .filter_map(|parameter| parameter.split_once('='))
+        .find(|(named, _)| named.trim().eq_ignore_ascii_case(name))
+        .map(|(_, value)| value.trim())
+}
+
+/// What an attribute says of a number: `a=rtpmap` its encoding, `a=fmtp` its parameters.
+fn told<'a>(media: &'a Media, attribute: &str, number: u8) -> Option<&'a str> {
     media
         .attributes
         .iter()
-        .filter(|attribute| attribute.name.eq_ignore_ascii_case("rtpmap"))
-        .filter_map(|attribute| {
-            attribute
-                .value
+        .filter(|it| it.name.eq_ignore_ascii_case(attribute))
+        .filter_map(|it| {
+            it.value
                 .as_deref()?
                 .split_once(|character: char| character.is_ascii_whitespace())
         })
-        .find(|(mapped, _)| mapped.parse() == Ok(number))
-        .map(|(_, encoding)| encoding.trim())
+        .find(|(of, _)| of.parse() == Ok(number))
+        .map(|(_, told)| told.trim())
 }
 
 /// Reads `opus/48000/2`.

@@ -60,6 +60,13 @@ impl<'a> Stream<'a> {
         payload::formats(self.media)
     }
 
+    /// The bits per second that the line's writer wants of a format at most.
+    pub(super) fn max_average_bitrate(&self, number: u8) -> Option<u32> {
+        payload::parameter(self.media, number, "maxaveragebitrate")?
+            .parse()
+            .ok()
+    }
+
     /// Who may speak, as the line's writer sees it.
     pub(super) fn direction(&self) -> Direction {
         let among =

@@ -364,6 +364,7 @@ impl Peer {
             telephone_event: agreement.telephone_event.map(|number| number.receive),
             comfort_noise: agreement.comfort_noise,
             packet_time: agreement.packet_time,
+            max_average_bitrate: agreement.max_average_bitrate,
             remote_rtp: Some(PEER),
             remote_rtcp: Some(PEER),
             send: agreement.direction.send,

@@ -201,6 +201,7 @@ fn setup(choice: u8, keys: u8) -> Setup {
         telephone_event: Some(101),
         comfort_noise: Some(13),
         packet_time: Duration::from_millis(10 * u64::from(choice % 9)),
+        max_average_bitrate: None,
         remote_rtp: remote,
         remote_rtcp: remote_rtcp.filter(|_| choice & 0x20 == 0),
         send: true,

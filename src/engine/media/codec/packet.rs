@@ -168,6 +168,15 @@ impl Encoder {
         }
     }
 
+    /// Keeps to what the peer wants at most, in bits per second on average (`maxaveragebitrate` of RFC 7587 §6.1). It begins
+    /// anew. Codecs other than Opus have one rate.
+    pub fn limit(&mut self, bits_per_second: u32) {
+        match &mut self.encoding {
+            Encoding::G711(_) | Encoding::G722(_) => {}
+            Encoding::Opus(encoder) => encoder.limit(bits_per_second),
+        }
+    }
+
     /// Heeds what the peer reports of our packets: the share that was lost since its last report, in 256ths
     /// (RFC 3550 §6.4.1).
     pub fn heed_loss(&mut self, fraction_lost: u8) {
@@ -187,8 +196,8 @@ impl Encoder {
     }
 }
 
-/// The most bytes of one encoded frame of 20 ms. G.711 and G.722 take 160; Opus is held to 320, five times what it takes
-/// on average, so that a packet never nears the size at which networks fragment.
+/// The most bytes of one encoded frame of 20 ms. G.711 and G.722 take 160; Opus is held to 320, two and a half times what it
+/// takes on average, so that a packet never nears the size at which networks fragment.
 pub const MAX_PAYLOAD_BYTES: usize = 320;
 
 /// 120 ms of G.711 or G.722: as long as Opus packets may be.
@@ -259,71 +268,123 @@ mod tests {
     }
 
     #[test]
-    fn opus_carries_no_copies_once_the_peer_has_told_that_nothing_is_lost() {
-        let speech = voice_at_16_khz(10.0);
-        let bytes = |reports: &[u8]| {
-            let mut encoder = Encoder::new(Codec::Opus, 5);
+    fn opus_carries_no_copies_where_the_peer_tells_that_nothing_is_lost() {
+        let mut encoder = Encoder::new(Codec::Opus, 5);
+        let mut out = [0; MAX_PAYLOAD_BYTES];
+        // The upper half of the first byte's values is CELT's alone (RFC 6716 §3.1).
+        let mut carries_copies = |encoder: &mut Encoder, samples: &[i16]| {
+            encoder.encode(&Frame::new(SampleRate::HZ_16000, samples), &mut out);
+            out[0] < 0x80
+        };
+        let (voice, silence) = (&voice_at_16_khz(0.02)[..], &[0; 320][..]);
+        assert!(carries_copies(&mut encoder, silence), "who knows?");
+        encoder.heed_loss(0);
+        assert!(carries_copies(&mut encoder, voice), "not in a word");
+        assert!(!carries_copies(&mut encoder, silence));
+        assert!(!carries_copies(&mut encoder, voice));
+        encoder.heed_loss(1);
+        assert!(carries_copies(&mut encoder, voice), "at once");
+        encoder.heed_loss(0);
+        encoder.heed_loss(0);
+        assert!(carries_copies(&mut encoder, silence), "it may be luck");
+        encoder.heed_loss(0);
+        assert!(!carries_copies(&mut encoder, silence));
+    }
+
+    #[test]
+    fn opus_goes_from_one_mode_to_the_other_without_a_break() {
+        let mut encoder = Encoder::new(Codec::Opus, 5);
+        let mut decoder = Decoder::new(Codec::Opus);
+        let spoken = voice_at_16_khz(2.0);
+        let tone = tone(16_000, 440.0, 8_000, 2.0);
+        for reports in [&[][..], &[0], &[5], &[0, 0, 0], &[200]] {
             for fraction_lost in reports {
                 encoder.heed_loss(*fraction_lost);
             }
-            let frames = speech.chunks(320);
-            let frames = frames.map(|piece| Frame::new(SampleRate::HZ_16000, piece));
-            let mut out = [0; MAX_PAYLOAD_BYTES];
-            frames
-                .map(|frame| encoder.encode(&frame, &mut out))
-                .sum::<usize>()
+            say(&mut encoder, &mut decoder, &[0; 1_600]);
+            let heard = say(&mut encoder, &mut decoder, &tone);
+            let level = tone_level(16_000, 440.0, &heard[3_200..]);
+            assert!((7_200.0..8_800.0).contains(&level), "{reports:?}: {level}");
+            let heard = say(&mut encoder, &mut decoder, &spoken);
+            let loudest = |samples: &[i16]| samples.iter().map(|s| s.unsigned_abs()).max();
+            assert!(loudest(&heard) < loudest(&spoken).map(|it| it + it / 2));
+        }
+    }
+
+    #[test]
+    fn opus_sends_no_more_than_the_peer_wants() {
+        let speech = voice_at_16_khz(10.0);
+        let mut encoder = Encoder::new(Codec::Opus, 5);
+        let mut bits = |limit: u32, reports: &[u8]| {
+            encoder.limit(limit);
+            for fraction_lost in reports {
+                encoder.heed_loss(*fraction_lost);
+            }
+            encoded_by(&mut encoder, &[0; 320]);
+            let payloads = encoded_by(&mut encoder, &speech);
+            payloads.iter().map(Vec::len).sum::<usize>() * 8 / 10
         };
-        let armed = bytes(&[]);
-        assert_eq!(bytes(&[0, 0]), armed, "a single report may be luck");
-        assert_eq!(bytes(&[0, 0, 0, 0, 13]), armed, "loss has begun");
-        assert!(4 * bytes(&[0, 0, 0]) < 3 * armed);
+        for limit in [12_000, 30_000, 40_000] {
+            for reports in [&[1][..], &[0; 3]] {
+                let bits = bits(limit, reports);
+                assert!(bits <= limit as usize * 11 / 10, "{bits} of {limit}");
+            }
+        }
+        // More than any encoder takes, and less.
+        assert!(bits(u32::MAX, &[0; 3]) < 53_000);
+        assert!(bits(0, &[0; 3]) < 9_000);
     }
 
     #[test]
     fn opus_repeats_its_silence_and_speaks_after_it_as_before() {
         let speech = voice_at_16_khz(2.0);
         let whole = [&speech[..], &[0; 5 * 16_000], &speech[..]].concat();
-        let payloads = encoded(Codec::Opus, &whole);
-        // From 2.5 s to 7 s.
-        assert!(
-            payloads[130..350]
+        for reports in [&[][..], &[0]] {
+            let payloads = encoded_by(&mut opus_after(reports), &whole);
+            // From 2.5 s to 7 s.
+            assert!(
+                payloads[130..350]
+                    .iter()
+                    .all(|payload| *payload == payloads[130])
+            );
+            let heard = decoded(Codec::Opus, &payloads, |_| false);
+            let silence = &heard[3 * 16_000..7 * 16_000];
+            assert!(
+                silence.iter().all(|sample| sample.abs() < 30),
+                "silence is silent"
+            );
+            let (before, after) = (&heard[..2 * 16_000], &heard[7 * 16_000..9 * 16_000]);
+            let energy =
+                |samples: &[i16]| samples.iter().map(|s| f64::from(*s).powi(2)).sum::<f64>();
+            let difference: f64 = before
                 .iter()
-                .all(|payload| *payload == payloads[130])
-        );
-        let heard = decoded(Codec::Opus, &payloads, |_| false);
-        let silence = &heard[3 * 16_000..7 * 16_000];
-        assert!(
-            silence.iter().all(|sample| sample.abs() < 30),
-            "silence is silent"
-        );
-        let (before, after) = (&heard[..2 * 16_000], &heard[7 * 16_000..9 * 16_000]);
-        let energy = |samples: &[i16]| samples.iter().map(|s| f64::from(*s).powi(2)).sum::<f64>();
-        let difference: f64 = before
-            .iter()
-            .zip(after)
-            .map(|(before, after)| (f64::from(*before) - f64::from(*after)).powi(2))
-            .sum();
-        // The same words coded twice are never the same samples: a state that did not fit would leave nothing alike.
-        assert!(
-            difference < energy(before) / 4.0,
-            "{difference} of {}",
-            energy(before)
-        );
-        let loudest = |samples: &[i16]| samples.iter().map(|s| s.unsigned_abs()).max();
-        assert!(loudest(&after[..1_600]) <= loudest(&before[..1_600]).map(|it| 2 * it + 200));
+                .zip(after)
+                .map(|(before, after)| (f64::from(*before) - f64::from(*after)).powi(2))
+                .sum();
+            // The same words coded twice are never the same samples: a state that did not fit would leave nothing alike.
+            assert!(
+                difference < energy(before) / 4.0,
+                "{difference} of {}",
+                energy(before)
+            );
+            let loudest = |samples: &[i16]| samples.iter().map(|s| s.unsigned_abs()).max();
+            assert!(loudest(&after[..1_600]) <= loudest(&before[..1_600]).map(|it| 2 * it + 200));
+        }
     }
 
     #[test]
     fn opus_holds_its_bit_rate_and_its_bound() {
-        let speech = encoded(Codec::Opus, &voice_at_16_khz(10.0));
-        let bits = speech.iter().map(Vec::len).sum::<usize>() * 8 / 10;
-        assert!((16_000..30_000).contains(&bits), "{bits}");
-        let longest = encoded(Codec::Opus, &noise(i16::MAX, 160_000));
-        assert!(
-            longest
-                .iter()
-                .all(|payload| payload.len() <= MAX_PAYLOAD_BYTES)
-        );
+        for (reports, least, most) in [(&[][..], 26_000, 38_000), (&[0], 40_000, 52_000)] {
+            let speech = encoded_by(&mut opus_after(reports), &voice_at_16_khz(10.0));
+            let bits = speech.iter().map(Vec::len).sum::<usize>() * 8 / 10;
+            assert!((least..most).contains(&bits), "{bits}");
+            let longest = encoded_by(&mut opus_after(reports), &noise(i16::MAX, 160_000));
+            assert!(
+                longest
+                    .iter()
+                    .all(|payload| payload.len() <= MAX_PAYLOAD_BYTES)
+            );
+        }
     }
 
     #[test]
@@ -350,15 +411,16 @@ mod tests {
     #[test]
     fn after_a_cut_an_encoder_knows_no_more_than_a_new_one() {
         // G.722 is not among them: see its `reset`.
-        for codec in [Codec::Opus, Codec::Pcmu, Codec::Pcma] {
+        let pairs = encoders().into_iter().zip(encoders());
+        for (mut cut, mut new) in pairs.filter(|(it, _)| it.codec != Codec::G722) {
+            let codec = cut.codec;
             let rate = codec.sample_rate();
-            let mut cut = Encoder::new(codec, 5);
-            let mut new = Encoder::new(codec, 5);
             let (mut ours, mut theirs) = ([0; MAX_PAYLOAD_BYTES], [0; MAX_PAYLOAD_BYTES]);
             for frame in voice(8_000).chunks_exact(rate.frame_samples()) {
                 cut.encode(&Frame::new(rate, frame), &mut ours);
             }
             cut.reset();
+            new.reset();
             for frame in tone(rate.hz(), 440.0, 8_000, 0.2).chunks(rate.frame_samples()) {
                 let frame = Frame::new(rate, frame);
                 let bytes = cut.encode(&frame, &mut ours);
@@ -370,9 +432,9 @@ mod tests {
 
     #[test]
     fn after_a_cut_the_far_end_falls_silent_within_5_ms() {
-        for codec in Codec::ALL {
-            let rate = codec.sample_rate();
-            let (mut encoder, mut decoder) = (Encoder::new(codec, 5), Decoder::new(codec));
+        for mut encoder in encoders() {
+            let codec = encoder.codec;
+            let (rate, mut decoder) = (codec.sample_rate(), Decoder::new(codec));
             say(
                 &mut encoder,
                 &mut decoder,
@@ -395,9 +457,9 @@ mod tests {
 
     #[test]
     fn after_a_cut_the_next_prompt_does_not_begin_with_a_crack() {
-        for codec in Codec::ALL {
-            let rate = codec.sample_rate();
-            let (mut encoder, mut decoder) = (Encoder::new(codec, 5), Decoder::new(codec));
+        for mut encoder in encoders() {
+            let codec = encoder.codec;
+            let (rate, mut decoder) = (codec.sample_rate(), Decoder::new(codec));
             say(
                 &mut encoder,
                 &mut decoder,
@@ -447,8 +509,11 @@ mod tests {
     }
 
     fn encoded(codec: Codec, samples: &[i16]) -> Vec<Vec<u8>> {
-        let rate = codec.sample_rate();
-        let mut encoder = Encoder::new(codec, 5);
+        encoded_by(&mut Encoder::new(codec, 5), samples)
+    }
+
+    fn encoded_by(encoder: &mut Encoder, samples: &[i16]) -> Vec<Vec<u8>> {
+        let rate = encoder.codec.sample_rate();
         let mut out = [0; MAX_PAYLOAD_BYTES];
         samples
             .chunks(rate.frame_samples())
@@ -457,6 +522,22 @@ mod tests {
                 out[..bytes].to_vec()
             })
             .collect()
+    }
+
+    /// One of each kind, and of Opus one for each kind of line.
+    fn encoders() -> Vec<Encoder> {
+        let new = Codec::ALL.map(|codec| Encoder::new(codec, 5));
+        new.into_iter().chain([opus_after(&[0])]).collect()
+    }
+
+    /// An encoder whose peer has sent these reports.
+    fn opus_after(reports: &[u8]) -> Encoder {
+        let mut encoder = Encoder::new(Codec::Opus, 5);
+        for fraction_lost in reports {
+            encoder.heed_loss(*fraction_lost);
+        }
+        encoded_by(&mut encoder, &[0; 320]);
+        encoder
     }
 
     /// What the far end hears of `samples`.

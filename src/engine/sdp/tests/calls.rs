@@ -82,6 +82,7 @@ a=sendonly
             }),
             comfort_noise: None,
             packet_time: Duration::from_millis(30),
+            max_average_bitrate: None,
             remote_rtp: Some("198.51.100.41:24580".parse().unwrap()),
             remote_rtcp: Some("198.51.100.41:24581".parse().unwrap()),
             rtcp_mux: false,

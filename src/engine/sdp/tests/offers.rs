@@ -86,6 +86,7 @@ a=sendrecv
             telephone_event: Some(PayloadType::same(101)),
             comfort_noise: None,
             packet_time: Duration::from_millis(20),
+            max_average_bitrate: None,
             remote_rtp: Some("198.51.100.20:14806".parse().unwrap()),
             remote_rtcp: Some("198.51.100.20:14807".parse().unwrap()),
             rtcp_mux: false,
@@ -131,6 +132,7 @@ a=rtcp-mux
     assert_eq!(agreement.remote_rtcp, agreement.remote_rtp);
     // 13 is comfort noise at 8 kHz: not in a stream at 48.
     assert_eq!(agreement.comfort_noise, None);
+    assert_eq!(agreement.max_average_bitrate, Some(30_000));
 }
 
 #[test]

@@ -178,6 +178,7 @@ impl Media {
             telephone_event: agreement.telephone_event.map(|number| number.receive),
             comfort_noise: agreement.comfort_noise,
             packet_time: agreement.packet_time,
+            max_average_bitrate: agreement.max_average_bitrate,
             remote_rtp: agreement.remote_rtp,
             remote_rtcp: agreement.remote_rtcp,
             send: self.is_open && !is_held,
