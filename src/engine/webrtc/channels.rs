@@ -116,6 +116,9 @@ impl Channels {
 
     /// Takes the contents of a DTLS record. Whatever it holds, at worst nothing happens.
     pub fn receive(&mut self, packet: Bytes, now: Instant) {
+        if has_overlong_cause(&packet) {
+            return;
+        }
         match self.endpoint.handle(now, PEER, None, packet) {
             Some((handle, DatagramEvent::NewAssociation(association))) => {
                 self.begin_at = None;
@@ -340,6 +343,37 @@ fn take(
             news.push_back(channel);
         }
     }
+}
+
+/// Whether an ABORT or ERROR (RFC 9260 §3.3.7, §3.3.10) has a cause that is longer than the chunk: the crate takes its
+/// length for granted, and panics. It also leaves out the padding between causes, and so does this.
+fn has_overlong_cause(packet: &[u8]) -> bool {
+    const PACKET_HEADER: usize = 12;
+    const HEADER: usize = 4;
+    const ABORT: u8 = 6;
+    const ERROR: u8 = 9;
+    let length_of = |bytes: &[u8]| usize::from(u16::from_be_bytes([bytes[2], bytes[3]]));
+    let mut chunks = packet.get(PACKET_HEADER..).unwrap_or_default();
+    while chunks.len() >= HEADER {
+        let length = length_of(chunks);
+        if !(HEADER..=chunks.len()).contains(&length) {
+            return false;
+        }
+        let mut causes = match chunks[0] {
+            ABORT | ERROR => &chunks[HEADER..length],
+            _ => &[],
+        };
+        while causes.len() >= HEADER && length_of(causes) >= HEADER {
+            let Some((_, rest)) = causes.split_at_checked(length_of(causes)) else {
+                return true;
+            };
+            causes = rest;
+        }
+        chunks = chunks
+            .get(length.next_multiple_of(HEADER)..)
+            .unwrap_or_default();
+    }
+    false
 }
 
 fn transport() -> TransportConfig {
