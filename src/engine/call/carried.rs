@@ -47,12 +47,12 @@ impl Call {
         let mut words = turn.final_words.clone();
         append(&mut words, &turn.interim_words);
         let begin = self.uplink.fed_or_last().map(|fed| fed.begin);
-        self.heard_to = match turn.final_end {
+        self.uplink.set_heard_to(match turn.final_end {
             Some(end) if turn.interim_words.is_empty() => end,
             // What the recogniser has not understood yet is for the next stream.
-            None if !turn.words => begin.unwrap_or(self.heard_to),
+            None if !turn.words => begin.unwrap_or(self.uplink.heard_to()),
             Some(_) | None => self.uplink.captured(),
-        };
+        });
         self.give_turn_up();
         let input = self.take_carried(&words);
         self.open(input);

@@ -77,7 +77,7 @@ impl Call {
     /// Opens a stream for the caller's voice.
     fn listen(&mut self) {
         self.open_line();
-        let opened = self.uplink.open_feed(self.heard_to, self.now);
+        let opened = self.uplink.open_feed(self.now);
         if !opened.lost.is_zero() {
             self.measure(Measure::Unheard(opened.lost));
         }
@@ -253,7 +253,7 @@ impl Call {
             .as_ref()
             .is_some_and(|turn| turn.phase == Phase::Listening && !turn.words);
         let is_prompting = self.playout.is_playing() && !self.playout.is_holding();
-        let is_prompted = is_prompting && !self.uplink.has_voice_after(self.heard_to);
+        let is_prompted = is_prompting && !self.uplink.has_unheard_voice();
         is_wordless && (self.digits.is_pending() || is_prompted)
     }
 
@@ -261,7 +261,8 @@ impl Call {
     fn listen_anew(&mut self) {
         let final_end = self.turn.as_ref().and_then(|turn| turn.final_end);
         // The caller may have gone on already.
-        self.heard_to = final_end.unwrap_or_else(|| self.uplink.voice_under_way());
+        self.uplink
+            .set_heard_to(final_end.unwrap_or_else(|| self.uplink.voice_under_way()));
         self.give_turn_up();
         self.proceed();
     }
@@ -276,7 +277,8 @@ impl Call {
         let silent_until = self.timers.get(Timer::NoInput);
         if let Some(fed) = self.uplink.fed_or_last() {
             let look_back = self.uplink.samples_in(LOOK_BACK);
-            self.heard_to = fed.begin.max(fed.end.saturating_sub(look_back));
+            self.uplink
+                .set_heard_to(fed.begin.max(fed.end.saturating_sub(look_back)));
         }
         self.give_turn_up();
         self.proceed();
@@ -505,11 +507,12 @@ impl Call {
     pub(super) fn note_understood(&mut self, turn: &Turn) {
         if turn.kind() == TurnKind::Speech {
             let fed_to = self.uplink.fed_or_last().map(|fed| fed.end);
-            self.heard_to = turn.final_end.or(fed_to).unwrap_or(self.heard_to);
+            self.uplink
+                .set_heard_to(turn.final_end.or(fed_to).unwrap_or(self.uplink.heard_to()));
         } else if !self.failures.was_answered {
             // Listening becomes due with the first prompt; voice before it answered nothing, unless it is still going on. Other
             // turns without speech take nothing from the caller: what they have said since goes on counting.
-            self.heard_to = self.uplink.voice_under_way();
+            self.uplink.set_heard_to(self.uplink.voice_under_way());
         }
     }
 
@@ -550,7 +553,7 @@ impl Call {
         self.timers.stop(Timer::Interdigit);
         if self.listening().is_some() {
             // Half-closing would make the agent answer an empty utterance, so this stream is cancelled (facts §5.1).
-            self.heard_to = self.uplink.captured();
+            self.uplink.set_heard_to(self.uplink.captured());
             self.give_turn_up();
         }
         self.proceed();

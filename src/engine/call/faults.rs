@@ -196,7 +196,7 @@ impl Call {
                 self.timers.set(Timer::Retry, self.now + delay);
             }
             Verdict::AskAgain => {
-                self.heard_to = self.uplink.voice_under_way();
+                self.uplink.set_heard_to(self.uplink.voice_under_way());
                 let apology = self.settings.fallback.apology.clone();
                 self.say(&apology);
                 self.proceed();
@@ -209,7 +209,8 @@ impl Call {
         if turn.kind() == TurnKind::Speech
             && let Some(fed) = self.uplink.fed_or_last()
         {
-            self.heard_to = turn.final_end.unwrap_or(fed.begin);
+            self.uplink
+                .set_heard_to(turn.final_end.unwrap_or(fed.begin));
         }
     }
 

@@ -107,7 +107,7 @@ impl Call {
             self.end(EndReason::BackendFailed);
             return;
         }
-        self.heard_to = self.uplink.voice_under_way();
+        self.uplink.set_heard_to(self.uplink.voice_under_way());
         let event = self.settings.transfer_failed_event.clone();
         self.open(TurnInput::Event(event));
     }

@@ -65,7 +65,7 @@ impl Call {
                 self.line = Line::Open;
                 self.playout.resume(self.now);
                 // What was heard meanwhile is the music of the caller's side, or nothing.
-                self.heard_to = self.uplink.captured();
+                self.uplink.set_heard_to(self.uplink.captured());
                 self.watch_for_silence();
                 self.proceed();
             }

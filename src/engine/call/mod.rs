@@ -39,6 +39,7 @@ mod echo;
 mod faults;
 mod hand_off;
 mod heard;
+mod history;
 mod hold;
 mod line;
 mod no_input;
@@ -109,8 +110,6 @@ pub struct Call {
     retry: Option<TurnInput>,
     /// What was understood on streams that failed, and no agent has got yet.
     carried: String,
-    /// The call-sample up to which the agent has understood the caller.
-    heard_to: u64,
     /// How long the caller may be silent, by the agent's word or ours.
     no_input_timeout: std::time::Duration,
     /// Silent turns in a row.
@@ -148,7 +147,6 @@ impl Call {
             failures: Failures::default(),
             retry: None,
             carried: String::new(),
-            heard_to: 0,
             no_input_timeout: settings.no_input.timeout,
             no_input_turns: 0,
             awaiting_audio: None,

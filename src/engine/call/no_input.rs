@@ -70,8 +70,7 @@ impl Call {
         }
         self.no_input_turns += 1;
         let event = self.settings.no_input.event.clone();
-        let is_due =
-            !turn.spoken && self.ending.is_none() && !self.uplink.has_voice_after(self.heard_to);
+        let is_due = !turn.spoken && self.ending.is_none() && !self.uplink.has_unheard_voice();
         if let Some(event) = event.filter(|_| is_due) {
             self.open(TurnInput::Event(event));
             if let Some(turn) = &mut self.turn {

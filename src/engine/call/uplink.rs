@@ -1,7 +1,7 @@
 //! The caller's voice on its way to the agent: recorded from the first packet, sent to one stream after another.
 //!
-//! Places in it are *call-samples*: samples since the call began, at the uplink's rate. The last [`HISTORY`] is kept in
-//! the encoding in which it is sent, so that what one stream did not finish the next can be given again (facts §8.3).
+//! Places in it are *call-samples*: samples since the call began, at the uplink's rate. What the agent has not understood
+//! yet is kept ([`History`]), so that what one stream did not finish the next can be given again (facts §8.3).
 //!
 //! Audio time keeps step with wall time (facts §4, §7.3): where the leg sends nothing, silence is put in; where audio
 //! comes late after that, silent frames are left out until the two agree again.
@@ -9,6 +9,8 @@
 use std::time::Duration;
 use std::time::Instant;
 
+use crate::engine::call::history;
+use crate::engine::call::history::History;
 use crate::engine::media::codec::AudioFormat;
 use crate::engine::media::frame::FRAME_DURATION;
 use crate::engine::media::frame::Frame;
@@ -18,8 +20,6 @@ use crate::engine::media::resample::Resampler;
 use crate::engine::media::vad::Heard;
 use crate::engine::media::vad::VoiceDetector;
 
-/// How much is kept: the longest answer of an agent during which a caller may have gone on talking.
-const HISTORY: Duration = Duration::from_secs(30);
 /// How late audio may be before silence takes its place: ten packets, more than a usable network's jitter.
 const LATE: Duration = Duration::from_millis(200);
 /// How far audio may be ahead of wall time before silent frames are left out.
@@ -36,11 +36,9 @@ const FRESH: Duration = Duration::from_millis(200);
 /// The caller's voice on its way to the agent.
 pub(super) struct Uplink {
     format: AudioFormat,
-    /// The last [`HISTORY`], as a circle: call-sample `n` is at `n % capacity`.
-    history: Box<[u8]>,
-    capacity_samples: u64,
-    /// The call-sample that comes next.
-    captured: u64,
+    history: History,
+    /// The call-sample up to which the agent has understood the caller.
+    heard_to: u64,
     began: Instant,
     resampler: Option<Resampler>,
     voice: VoiceDetector,
@@ -74,15 +72,12 @@ impl Uplink {
         chunk: Duration,
         now: Instant,
     ) -> Self {
-        let capacity_samples = format.rate.samples_in(HISTORY);
-        let bytes = format.bytes_in(HISTORY);
         let chunk_samples = format.rate.samples_in(chunk).max(1);
         let resampler = (leg_rate != format.rate).then(|| Resampler::new(leg_rate, format.rate));
         Self {
             format,
-            history: vec![0; bytes].into_boxed_slice(),
-            capacity_samples,
-            captured: 0,
+            history: History::new(format),
+            heard_to: 0,
             began: now,
             resampler,
             voice: VoiceDetector::new(leg_rate),
@@ -98,24 +93,24 @@ impl Uplink {
     /// Records a frame from the leg; says what was found in it.
     pub(super) fn capture(&mut self, frame: &Frame, now: Instant) -> Heard {
         let heard = self.voice.hear(frame.samples());
-        let ahead = self.captured.saturating_sub(self.due(now));
+        let ahead = self.captured().saturating_sub(self.due(now));
         if !heard.maybe_voice && ahead > self.format.rate.samples_in(AHEAD) {
             return heard;
         }
-        let from = self.captured;
+        let from = self.captured();
         self.record(frame.samples());
         if heard.maybe_voice {
-            self.voiced.add(from, self.captured);
+            self.voiced.add(from, self.captured());
         }
         if heard.voice {
-            self.last_voice = Some(self.captured);
+            self.last_voice = Some(self.captured());
         }
         heard
     }
 
     /// Puts silence where the leg has sent nothing for too long.
     pub(super) fn fill_silence(&mut self, now: Instant) {
-        let missing = self.due(now).saturating_sub(self.captured);
+        let missing = self.due(now).saturating_sub(self.captured());
         if missing < self.format.rate.samples_in(LATE) {
             return;
         }
@@ -124,7 +119,7 @@ impl Uplink {
             resampler.drop_remainder();
         }
         // A clock that jumps (a suspended machine) must not be filled for hours.
-        let mut missing = missing.min(self.capacity_samples) as usize;
+        let mut missing = missing.min(self.format.rate.samples_in(history::LONGEST)) as usize;
         while missing > 0 {
             let count = missing.min(MAX_FRAME_SAMPLES);
             self.write(&[0; MAX_FRAME_SAMPLES][..count]);
@@ -134,11 +129,11 @@ impl Uplink {
 
     /// The next moment at which something is due: a chunk to send that the pace forbids now, or silence to fill in.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        let silence = self.began + self.format.rate.duration_of(self.captured) + LATE;
+        let silence = self.began + self.format.rate.duration_of(self.captured()) + LATE;
         let chunk = self.next_chunk_samples();
         let paced = self
             .feed
-            .filter(|feed| self.captured >= feed.next + chunk)
+            .filter(|feed| self.captured() >= feed.next + chunk)
             .map(|feed| {
                 let ahead_by =
                     (feed.next + chunk - feed.begin).saturating_sub(2 * self.chunk_samples);
@@ -155,8 +150,8 @@ impl Uplink {
     /// Where the voice began that is being heard now, if any is; else here.
     pub(super) fn voice_under_way(&self) -> u64 {
         match self.voiced.last() {
-            Some((from, to)) if self.captured - to < self.format.rate.samples_in(FRESH) => from,
-            _ => self.captured,
+            Some((from, to)) if self.captured() - to < self.format.rate.samples_in(FRESH) => from,
+            _ => self.captured(),
         }
     }
 
@@ -164,41 +159,58 @@ impl Uplink {
     pub(super) fn has_fresh_voice(&self) -> bool {
         let fresh = self.format.rate.samples_in(Duration::from_millis(300));
         let last = self.voiced.last();
-        last.is_some_and(|(_, to)| self.captured - to < fresh)
+        last.is_some_and(|(_, to)| self.captured() - to < fresh)
     }
 
-    /// Whether the caller may have spoken since this call-sample.
-    pub(super) fn has_voice_after(&self, call_sample: u64) -> bool {
-        let tail = self.format.rate.samples_in(TAIL);
-        self.voiced.first_after(call_sample, tail).is_some()
+    /// The call-sample up to which the agent has understood the caller.
+    pub(super) const fn heard_to(&self) -> u64 {
+        self.heard_to
+    }
+
+    /// Whether the caller may have spoken since then.
+    pub(super) fn has_unheard_voice(&self) -> bool {
+        self.unheard_voice().is_some()
+    }
+
+    /// Remembers up to where the agent has understood the caller: what was said before is never sent again.
+    pub(super) const fn set_heard_to(&mut self, call_sample: u64) {
+        self.heard_to = call_sample;
+    }
+
+    /// Where a stream must begin that is to hear all voice since then.
+    fn unheard_voice(&self) -> Option<u64> {
+        let rate = self.format.rate;
+        let voice = self
+            .voiced
+            .first_after(self.heard_to, rate.samples_in(TAIL))?;
+        let begin = voice.saturating_sub(rate.samples_in(PRE_ROLL));
+        Some(begin.max(self.heard_to))
     }
 
     /// Begins to feed a new stream and says how much of its audio lies in the past.
     ///
-    /// It begins at the first voice, if any, after `heard_to`, the place up to which the agent has understood the
-    /// caller; without any, just before now. Voice that is no longer kept is returned as lost.
-    pub(super) fn open_feed(&mut self, heard_to: u64, now: Instant) -> Opened {
+    /// It begins at the first voice, if any, that the agent has not understood; without any, just before now. Voice that is
+    /// no longer kept is returned as lost.
+    pub(super) fn open_feed(&mut self, now: Instant) -> Opened {
         let rate = self.format.rate;
-        let oldest = self.captured.saturating_sub(self.capacity_samples);
-        let fresh = self
-            .captured
+        let captured = self.captured();
+        let fresh = captured
             .saturating_sub(rate.samples_in(FRESH))
-            .max(heard_to.min(self.captured));
-        let voice = self
-            .voiced
-            .first_after(heard_to, rate.samples_in(TAIL))
-            .map(|at| at.saturating_sub(rate.samples_in(PRE_ROLL)).max(heard_to));
+            .max(self.heard_to.min(captured));
+        let voice = self.unheard_voice();
         let wanted = voice.map_or(fresh, |voice| voice.min(fresh));
-        let begin = wanted.max(oldest);
+        let begin = wanted.max(self.history.oldest());
+        // What is not kept for another reason was no voice.
+        let oldest_voice = captured.saturating_sub(rate.samples_in(history::LONGEST));
         self.feed = Some(Feed {
             begin,
             next: begin,
             opened: now,
         });
         Opened {
-            replayed: rate.duration_of(self.captured - begin),
+            replayed: rate.duration_of(captured - begin),
             has_voice: voice.is_some(),
-            lost: rate.duration_of(begin - wanted),
+            lost: rate.duration_of(oldest_voice.saturating_sub(wanted)),
         }
     }
 
@@ -228,13 +240,12 @@ impl Uplink {
             .rate
             .samples_in(now.saturating_duration_since(feed.opened));
         let allowed = feed.begin + 2 * elapsed + 2 * self.chunk_samples;
-        if end > self.captured || end > allowed {
+        if end > self.history.captured() || end > allowed {
             return None;
         }
         let from = feed.next;
         feed.next = end;
-        self.read(from, end);
-        Some(&self.chunk)
+        Some(self.read(from, end))
     }
 
     /// How much goes into the next message: little while the caller speaks and the agent is about to answer, when every
@@ -243,10 +254,10 @@ impl Uplink {
         let rate = self.format.rate;
         let speaks = self
             .last_voice
-            .is_some_and(|at| self.captured - at < rate.samples_in(PROMPTNESS));
+            .is_some_and(|at| self.captured() - at < rate.samples_in(PROMPTNESS));
         let is_behind = self
             .feed
-            .is_some_and(|feed| self.captured - feed.next >= self.chunk_samples);
+            .is_some_and(|feed| self.captured() - feed.next >= self.chunk_samples);
         if speaks && !is_behind {
             self.chunk_samples.min(rate.samples_in(FRAME_DURATION))
         } else {
@@ -258,15 +269,14 @@ impl Uplink {
     pub(super) fn rest(&mut self) -> Option<&[u8]> {
         let feed = self.feed.as_mut()?;
         let from = feed.next;
-        let end = self.captured.min(from + self.chunk_samples);
+        let end = self.history.captured().min(from + self.chunk_samples);
         feed.next = end;
-        (end > from).then(|| self.read(from, end))?;
-        Some(&self.chunk)
+        (end > from).then(|| self.read(from, end))
     }
 
     /// The call-sample that comes next.
     pub(super) const fn captured(&self) -> u64 {
-        self.captured
+        self.history.captured()
     }
 
     /// The wall time of a call-sample.
@@ -306,37 +316,15 @@ impl Uplink {
     }
 
     fn write(&mut self, samples: &[i16]) {
-        let width = self.format.encoding.bytes_per_sample();
-        let mut rest = samples;
-        while !rest.is_empty() {
-            let place = self.captured % self.capacity_samples;
-            let run = rest.len().min((self.capacity_samples - place) as usize);
-            let (now, later) = rest.split_at(run);
-            let from = place as usize * width;
-            let to = from + run * width;
-            self.format
-                .encoding
-                .encode(now, &mut self.history[from..to]);
-            self.captured += run as u64;
-            rest = later;
-        }
+        let voice = self.unheard_voice().unwrap_or(self.captured());
+        let unsent = self.feed.map_or(voice, |feed| feed.next);
+        self.history.add(samples, voice.min(unsent));
     }
 
-    /// Copies call-samples into the scratch; those no longer kept become silence.
-    fn read(&mut self, from: u64, to: u64) {
-        let width = self.format.encoding.bytes_per_sample();
-        let oldest = self.captured.saturating_sub(self.capacity_samples);
+    fn read(&mut self, from: u64, to: u64) -> &[u8] {
         self.chunk.clear();
-        let lost = oldest.saturating_sub(from).min(to - from) as usize * width;
-        self.chunk.resize(lost, self.format.encoding.silence());
-        let mut at = from.max(oldest);
-        while at < to {
-            let place = at % self.capacity_samples;
-            let run = (to - at).min(self.capacity_samples - place);
-            let bytes = place as usize * width..(place + run) as usize * width;
-            self.chunk.extend_from_slice(&self.history[bytes]);
-            at += run;
-        }
+        self.history.read(from, to, &mut self.chunk);
+        &self.chunk
     }
 }
 
