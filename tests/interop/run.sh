@@ -64,9 +64,21 @@ install
 install_webrtc
 
 # Every wait in the tests has its own limit; this one is for what was forgotten. INT lets them end what they started.
+run_tests() {
+  local status=0
+  INTEROP_BIN=$bin INTEROP_OUT=$out PYTHONPYCACHEPREFIX=$out/pycache \
+    timeout --signal=INT --kill-after=20 900 \
+    "$venv/bin/python" -m pytest -q -rfEs -o cache_dir="$out/cache" --durations=5 --durations-min=2 "$@" "$here" || status=$?
+  if [ "$status" = 124 ]; then echo "interop: not done within 900 s" >&2; fi
+  return "$status"
+}
+
 status=0
-INTEROP_BIN=$bin INTEROP_OUT=$out PYTHONPYCACHEPREFIX=$out/pycache \
-  timeout --signal=INT --kill-after=20 900 \
-  "$venv/bin/python" -m pytest -n "${INTEROP_WORKERS:-3}" --dist loadfile -q -rfEs -p no:cacheprovider --durations=5 --durations-min=2 "$@" "$here" || status=$?
-if [ "$status" = 124 ]; then echo "interop: not done within 900 s" >&2; fi
+run_tests -n "${INTEROP_WORKERS:-3}" --dist loadfile "$@" || status=$?
+# 1: some failed. All of this is in real time, and a machine that is shared may stand still for a second.
+if [ "$status" = 1 ]; then
+  status=0
+  echo "interop: FLAKY unless they fail again; those that failed are tried once more, one after another"
+  run_tests -n 0 --last-failed "$@" || status=$?
+fi
 exit "$status"
