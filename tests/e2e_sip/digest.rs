@@ -2,12 +2,16 @@
 
 use md5::Digest as _;
 use md5::Md5;
+use serde_json::Value;
 use sha2::Sha256;
 use tandem::config::Secret;
 use tandem::config::SecretSource;
 use tandem::config::Sip;
+use tandem::config::SipRegister;
 use tandem::config::SipUser;
+use tandem::engine::call::event::Transfer;
 use tandem::io::ingress::Refusal;
+use tandem::io::leg::LegOutput;
 
 use crate::line::Line;
 use crate::media::hears_each_other;
@@ -75,6 +79,47 @@ fn challenges(answer: &Message) -> Vec<String> {
     assert_eq!(answer.status(), Some(401), "{}", answer.text);
     let challenges = answer.all("WWW-Authenticate");
     challenges.map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn a_pbx_that_asks_who_we_are_in_a_call_to_our_extension_is_told() {
+    let mut world = World::with(|sip, _| {
+        sip.register = vec![SipRegister {
+            // Nobody is there, which is no reason not to take calls.
+            registrar: "sip:127.0.0.1:9".to_owned(),
+            username: "100".to_owned(),
+            auth_username: Some("gateway".to_owned()),
+            password: Secret::new(PASSWORD.to_owned()),
+            password_from: SecretSource::Environment("EXTENSION".to_owned()),
+            expires: SipRegister::DEFAULT_EXPIRES,
+            domain: None,
+        }];
+    })
+    .await;
+    let (mut phone, mut line) = (Phone::udp(&world).await, Line::open().await);
+    let (_call, mut side) = phone.call(&mut world, &mut line).await;
+    side.say(LegOutput::Transfer(Box::new(Transfer {
+        to: "1000".to_owned(),
+        metadata: Value::Null,
+    })));
+    let refer = phone.asked("REFER").await;
+    assert_eq!(refer.header("Authorization"), None);
+    let challenge =
+        "WWW-Authenticate: Digest realm=\"pbx\",nonce=\"n0nce\",algorithm=MD5,qop=\"auth\"\r\n";
+    phone.reply(&refer, "401 Unauthorized", challenge, "").await;
+    let again = phone.asked("REFER").await;
+    let proof = again.need("Authorization");
+    assert_eq!(parameter(proof, "username"), "gateway");
+    let secret = hash("MD5", &format!("gateway:pbx:{PASSWORD}"));
+    let request = hash("MD5", &format!("REFER:{}", parameter(proof, "uri")));
+    let (count, client) = (parameter(proof, "nc"), parameter(proof, "cnonce"));
+    let wanted = hash(
+        "MD5",
+        &format!("{secret}:n0nce:{count}:{client}:auth:{request}"),
+    );
+    assert_eq!(parameter(proof, "response"), wanted);
+    phone.reply(&again, "202 Accepted", "", "").await;
+    hears_each_other(&mut line, &mut side).await;
 }
 
 #[tokio::test]

@@ -218,14 +218,16 @@ fn an_abort_whose_cause_is_longer_than_itself_is_ignored() {
         }
     };
     for kind in [6, 9] {
-        pair.client.write(0, b"?", PayloadProtocolIdentifier::String);
+        pair.client
+            .write(0, b"?", PayloadProtocolIdentifier::String);
         pair.run(DELAY, is_abort([kind, 0, 0, 8, 0, 12, 0, 5]));
     }
     pair.run(Duration::from_secs(5), |_, _| true);
     let channel = pair.ours.poll_opened().expect("it stands");
     assert!(pair.ours.send(channel, "hello", pair.now));
     // One that is in order is the end.
-    pair.client.write(0, b"?", PayloadProtocolIdentifier::String);
+    pair.client
+        .write(0, b"?", PayloadProtocolIdentifier::String);
     pair.run(DELAY, is_abort([6, 0, 0, 8, 0, 12, 0, 4]));
     pair.run(DELAY, |_, _| true);
     assert!(!pair.ours.send(channel, "hello", pair.now));

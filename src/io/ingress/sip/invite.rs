@@ -27,6 +27,7 @@ use super::measure;
 use super::message;
 use super::message::field;
 use super::refused::Refused;
+use super::register;
 use super::reliable;
 use super::reliable::Reliable;
 use super::router;
@@ -74,10 +75,13 @@ pub(super) async fn take(board: Arc<Switchboard>, mut transaction: Transaction) 
     let request = &transaction.original;
     let contact = contact::ours(&board, &transaction);
     let (states_in, states) = board.dialogs.new_dialog_state_channel();
-    let dialog =
-        board
-            .dialogs
-            .get_or_create_server_invite(&transaction, states_in, None, Some(contact));
+    let credential = register::credential_of(&board, &request.uri);
+    let dialog = board.dialogs.get_or_create_server_invite(
+        &transaction,
+        states_in,
+        credential,
+        Some(contact),
+    );
     let Ok(mut dialog) = dialog else {
         measure::refused(Refused::NoDialog);
         router::answer(&mut transaction, StatusCode::BadRequest, Vec::new()).await;

@@ -80,13 +80,7 @@ async fn keep(
     registrar: Uri,
     leaving: CancellationToken,
 ) {
-    let credential = Credential {
-        username: extension.username.clone(),
-        password: extension.password.reveal().to_owned(),
-        realm: None,
-        auth_username: extension.auth_username.clone(),
-    };
-    let mut registration = Registration::new(board.endpoint.clone(), Some(credential));
+    let mut registration = Registration::new(board.endpoint.clone(), Some(credential(&extension)));
     let way = find(&registrar).await;
     let seen_as = board.seen_by(way.map_or(board.address, |address| address.ip()));
     let transport = transport(&registrar);
@@ -128,6 +122,24 @@ async fn keep(
         // Nobody waits for it: the registration runs out by itself.
         let _ = tokio::time::timeout(GOODBYE, goodbye).await;
         measure::registered(false);
+    }
+}
+
+/// What we answer a PBX with that asks who we are in the middle of a call which it has sent to one of our extensions.
+pub(super) fn credential_of(board: &Switchboard, called: &Uri) -> Option<Credential> {
+    let called = called.user()?;
+    let mut extensions = board.shared.sip.register.iter();
+    extensions
+        .find(|extension| extension.username == called)
+        .map(credential)
+}
+
+fn credential(extension: &SipRegister) -> Credential {
+    Credential {
+        username: extension.username.clone(),
+        password: extension.password.reveal().to_owned(),
+        realm: None,
+        auth_username: extension.auth_username.clone(),
     }
 }
 
