@@ -8,6 +8,8 @@ use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::net::Ipv4Addr;
 use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
+use std::panic::catch_unwind;
 use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
@@ -74,6 +76,8 @@ pub struct Channels {
     /// Opened, and not told yet.
     news: VecDeque<ChannelId>,
     outgoing: VecDeque<Bytes>,
+    /// What the peer has sent was too much for the crate, of which nothing is asked any more.
+    is_broken: bool,
 }
 
 /// An association from its first packet on.
@@ -111,14 +115,26 @@ impl Channels {
             open: Vec::new(),
             news: VecDeque::new(),
             outgoing: VecDeque::new(),
+            is_broken: false,
         }
     }
 
-    /// Takes the contents of a DTLS record. Whatever it holds, at worst nothing happens.
+    /// Takes the contents of a DTLS record. Whatever it holds, at worst the peer has no channels any more.
     pub fn receive(&mut self, packet: Bytes, now: Instant) {
-        if has_overlong_cause(&packet) {
+        if self.is_broken {
             return;
         }
+        // The crate takes some lengths for granted (that of an error's cause, RFC 9260 §3.3.10, for one) and panics.
+        let heard = catch_unwind(AssertUnwindSafe(|| self.hear(packet, now)));
+        if heard.is_err() {
+            self.is_broken = true;
+            self.associations.clear();
+            self.open.clear();
+            self.begin_at = None;
+        }
+    }
+
+    fn hear(&mut self, packet: Bytes, now: Instant) {
         match self.endpoint.handle(now, PEER, None, packet) {
             Some((handle, DatagramEvent::NewAssociation(association))) => {
                 self.begin_at = None;
@@ -343,37 +359,6 @@ fn take(
             news.push_back(channel);
         }
     }
-}
-
-/// Whether an ABORT or ERROR (RFC 9260 §3.3.7, §3.3.10) has a cause that is longer than the chunk: the crate takes its
-/// length for granted, and panics. It also leaves out the padding between causes, and so does this.
-fn has_overlong_cause(packet: &[u8]) -> bool {
-    const PACKET_HEADER: usize = 12;
-    const HEADER: usize = 4;
-    const ABORT: u8 = 6;
-    const ERROR: u8 = 9;
-    let length_of = |bytes: &[u8]| usize::from(u16::from_be_bytes([bytes[2], bytes[3]]));
-    let mut chunks = packet.get(PACKET_HEADER..).unwrap_or_default();
-    while chunks.len() >= HEADER {
-        let length = length_of(chunks);
-        if !(HEADER..=chunks.len()).contains(&length) {
-            return false;
-        }
-        let mut causes = match chunks[0] {
-            ABORT | ERROR => &chunks[HEADER..length],
-            _ => &[],
-        };
-        while causes.len() >= HEADER && length_of(causes) >= HEADER {
-            let Some((_, rest)) = causes.split_at_checked(length_of(causes)) else {
-                return true;
-            };
-            causes = rest;
-        }
-        chunks = chunks
-            .get(length.next_multiple_of(HEADER)..)
-            .unwrap_or_default();
-    }
-    false
 }
 
 fn transport() -> TransportConfig {
