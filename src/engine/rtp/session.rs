@@ -502,7 +502,10 @@ impl Session {
         self.presence.alive(now);
         self.statistics.reports_received += 1;
         if let Some(feedback) = news.feedback {
-            self.downlink.encoder.heed_loss(feedback.fraction_lost);
+            // Who is sent nothing loses nothing.
+            if self.setup.send {
+                self.downlink.encoder.heed_loss(feedback.fraction_lost);
+            }
             self.statistics.feedback = Some(feedback);
         }
         self.uplink.has_peer_left |= news.goodbye;

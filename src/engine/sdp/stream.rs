@@ -60,11 +60,13 @@ impl<'a> Stream<'a> {
         payload::formats(self.media)
     }
 
-    /// The bits per second that the line's writer wants of a format at most.
+    /// The bits per second that the line's writer wants of a format at most; what is out of range is ignored
+    /// (RFC 7587 §6.1).
     pub(super) fn max_average_bitrate(&self, number: u8) -> Option<u32> {
         payload::parameter(self.media, number, "maxaveragebitrate")?
             .parse()
             .ok()
+            .filter(|bits| (6_000..=510_000).contains(bits))
     }
 
     /// Who may speak, as the line's writer sees it.

@@ -118,7 +118,7 @@ impl Decoder {
 /// Silent frames that are encoded before the last of their packets is sent again for those that follow: by then the
 /// encoder has nothing left to say.
 const SETTLED: u32 = 25;
-/// The longest packet of silence that is kept. libopus writes 7 to 8 bytes.
+/// The longest packet of silence that is kept. libopus writes 8 bytes at most.
 const SILENCE_BYTES: usize = 32;
 
 /// One direction's encoder.
@@ -129,9 +129,10 @@ const SILENCE_BYTES: usize = 32;
 /// It arms against loss until the peer has told that there is none, and again at the first that there is.
 pub(super) struct Encoder {
     coder: coder::Encoder,
+    application: Application,
     /// What the peer wants at most, in bits per second.
     most_bits: i32,
-    /// Whether packets carry copies.
+    /// Whether packets carry copies, if the bits suffice.
     is_armed: bool,
     /// Reports in a row that tell of no loss.
     clean_reports: u32,
@@ -156,11 +157,12 @@ impl Encoder {
         set.expect("every setting is inside the range that libopus documents");
         let mut encoder = Self {
             coder: encoder,
+            application: LOSSY.application,
             most_bits: i32::MAX,
             is_armed: true,
             // Most lines are clean, and the first report says so.
             clean_reports: CLEAN_REPORTS - 1,
-            is_at_beginning: true,
+            is_at_beginning: false,
             silent_frames: 0,
             silence: [0; SILENCE_BYTES],
             silence_bytes: 0,
@@ -189,7 +191,7 @@ impl Encoder {
         }
     }
 
-    /// Sets libopus for the line as it is known. It begins anew: only then does it take to another application.
+    /// Sets libopus for the line as it is known. For another application it begins anew, or would not take to it.
     fn tune(&mut self) {
         let tuning = if self.is_armed {
             LOSSY
@@ -198,7 +200,10 @@ impl Encoder {
         } else {
             CLEAN
         };
-        self.reset();
+        if self.application != tuning.application {
+            self.application = tuning.application;
+            self.reset();
+        }
         let bits = tuning.bits.min(self.most_bits).max(LEAST_BITS);
         self.coder
             .set_application(tuning.application)

@@ -136,6 +136,27 @@ a=rtcp-mux
 }
 
 #[test]
+fn a_bit_rate_that_no_opus_has_is_ignored() {
+    for (parameters, wanted) in [
+        ("maxaveragebitrate=6000", Some(6_000)),
+        ("stereo=1;MaxAverageBitrate = 20000 ;cbr=1", Some(20_000)),
+        ("maxaveragebitrate=30", None),
+        ("maxaveragebitrate=0", None),
+        ("maxaveragebitrate=-20000", None),
+        ("maxaveragebitrate=510001", None),
+        ("maxaveragebitrate", None),
+        ("", None),
+    ] {
+        let offer = parse(&format!(
+            "v=0\no=- 1 1 IN IP4 198.51.100.30\ns=-\nc=IN IP4 198.51.100.30\nt=0 0\n\
+             m=audio 26214 RTP/AVP 102\na=rtpmap:102 opus/48000/2\na=fmtp:102 {parameters}\n"
+        ));
+        let agreement = answer(&gateway(), &offer).expect("opus").agreement;
+        assert_eq!(agreement.max_average_bitrate, wanted, "{parameters}");
+    }
+}
+
+#[test]
 fn a_cisco_call_manager_that_names_no_static_codec_is_understood() {
     let agreement = answers(
         &gateway(),
