@@ -36,6 +36,8 @@ behaviours! {
     while_the_callers_side_holds_the_call_nothing_is_played_or_sent,
     /// field notes 34
     after_the_hold_the_prompt_goes_on_and_the_caller_is_heard,
+    /// facts §9, field notes 34
+    what_was_said_before_the_hold_is_sent_again_if_its_answer_fails,
 }
 
 fn a_caller_who_waits_for_the_agent_hears_the_hold_prompt_after_three_seconds(kind: Ingress) {
@@ -164,6 +166,23 @@ fn after_the_hold_the_prompt_goes_on_and_the_caller_is_heard(kind: Ingress) {
     assert!(call.is_listening());
     let phrase = call.speak(secs(1.0));
     call.run(ms(300));
+    call.assert_heard(call.stream(), &phrase);
+    assert_eq!(call.unheard(), ms(0));
+}
+
+fn what_was_said_before_the_hold_is_sent_again_if_its_answer_fails(kind: Ingress) {
+    let mut call = Conversation::listening(kind);
+    // What is kept at least is over before the caller speaks, and again before the answer fails.
+    call.run(secs(5.0));
+    let phrase = call.speak(secs(1.0));
+    call.interim("two pizzas");
+    call.handle(Event::Held(true));
+    call.run(ms(1_500));
+    call.handle(Event::Held(false));
+    call.run(secs(5.0));
+    call.fail(FaultKind::Unavailable);
+    call.run(secs(3.0));
+    assert!(call.is_listening());
     call.assert_heard(call.stream(), &phrase);
     assert_eq!(call.unheard(), ms(0));
 }

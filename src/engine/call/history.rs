@@ -18,6 +18,8 @@ pub(super) struct History {
     bytes: Vec<u8>,
     /// In samples.
     capacity: u64,
+    /// The oldest call-sample that is kept.
+    oldest: u64,
     /// The call-sample that comes next.
     captured: u64,
 }
@@ -29,6 +31,7 @@ impl History {
             format,
             bytes: vec![0; format.bytes_in(SHORTEST)],
             capacity: format.rate.samples_in(SHORTEST),
+            oldest: 0,
             captured: 0,
         }
     }
@@ -40,7 +43,7 @@ impl History {
 
     /// The oldest call-sample that is kept.
     pub(super) const fn oldest(&self) -> u64 {
-        self.captured.saturating_sub(self.capacity)
+        self.oldest
     }
 
     /// Adds samples, and makes room for them if what they would take the place of is needed: everything from `needed` on.
@@ -50,6 +53,7 @@ impl History {
         while self.capacity < most && end.saturating_sub(self.capacity) > needed {
             self.grow(most);
         }
+        self.oldest = self.oldest.max(end.saturating_sub(self.capacity));
         let mut rest = samples;
         while !rest.is_empty() {
             let (place, run) = self.run(self.captured, rest.len());
@@ -66,7 +70,7 @@ impl History {
     /// If they are still to come.
     pub(super) fn read(&self, from: u64, to: u64, out: &mut Vec<u8>) {
         assert!(to <= self.captured, "nobody hears what is not said yet");
-        let kept = from.max(self.oldest()).min(to);
+        let kept = from.max(self.oldest).min(to);
         let lost = (kept - from) as usize * self.format.encoding.bytes_per_sample();
         out.resize(out.len() + lost, self.format.encoding.silence());
         let mut at = kept;
@@ -94,9 +98,10 @@ impl History {
             format: self.format,
             bytes: vec![0; capacity as usize * width],
             capacity,
+            oldest: self.oldest,
             captured: self.captured,
         };
-        let mut at = self.oldest();
+        let mut at = self.oldest;
         while at < self.captured {
             let (from, ours) = self.run(at, (self.captured - at) as usize);
             let (to, run) = larger.run(at, ours);
@@ -138,16 +143,17 @@ mod tests {
         fn what_is_needed_is_kept_for_half_a_minute(
             steps in prop::collection::vec((1..9_000_u64, 0..300_000_u64), 1..80),
         ) {
-            let (mut history, mut needed) = (History::new(FORMAT), 0);
+            let mut history = History::new(FORMAT);
             for (count, back) in steps {
-                let captured = history.captured();
-                needed = captured.saturating_sub(back).max(needed);
+                let (oldest, captured) = (history.oldest(), history.captured());
+                // What is gone is gone, whoever needs it.
+                let needed = captured.saturating_sub(back);
                 history.add(&said(captured, captured + count), needed);
                 let captured = captured + count;
                 prop_assert_eq!(history.captured(), captured);
-                let from = needed.max(captured.saturating_sub(240_000));
-                prop_assert!(history.oldest() <= from);
-                prop_assert_eq!(read(&history, from, captured), said(from, captured));
+                let most = needed.max(captured.saturating_sub(240_000)).max(oldest);
+                prop_assert!(history.oldest() <= most);
+                prop_assert_eq!(read(&history, history.oldest(), captured), said(history.oldest(), captured));
                 prop_assert!(history.bytes.len() <= 2 * 240_000);
             }
         }

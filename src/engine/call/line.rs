@@ -6,8 +6,10 @@
 
 use crate::engine::call::Call;
 use crate::engine::call::event::Action;
+use crate::engine::call::notice::TurnKind;
 use crate::engine::call::timers::Timer;
 use crate::engine::call::turn::Phase;
+use crate::engine::call::turn::Turn;
 
 /// Whether the caller hears us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,8 +66,12 @@ impl Call {
             (Line::Held, false) => {
                 self.line = Line::Open;
                 self.playout.resume(self.now);
-                // What was heard meanwhile is the music of the caller's side, or nothing.
-                self.uplink.set_heard_to(self.uplink.captured());
+                // What was heard meanwhile is the music of the caller's side, or nothing. What was said before may still be
+                // on its way to the agent, and is due again if it does not arrive.
+                let is_awaited = self.turn.as_ref().map(Turn::kind) == Some(TurnKind::Speech);
+                if !is_awaited {
+                    self.uplink.set_heard_to(self.uplink.captured());
+                }
                 self.watch_for_silence();
                 self.proceed();
             }

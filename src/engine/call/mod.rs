@@ -15,7 +15,7 @@
 //! One turn is one backend stream. The listening stream opens with the prompt, so that the caller can interrupt it; a
 //! turn whose stream fails before anything was answered is sent again from the last word that was understood.
 //!
-//! Each concern has its file. The caller's side: [`uplink`] keeps what they said, [`barge_in`] decides who has the floor
+//! Each concern has its file. The caller's side: [`uplink`] keeps what they said ([`history`]), [`barge_in`] decides who has the floor
 //! (with [`echo`]'s help), [`dtmf`] collects digits, [`no_input`] deals with silence, [`mod@line`] knows whether they hear us.
 //! The agent's side: [`answer`] reads what it wants (and [`command`] what it wants of the gateway), [`playout`] plays it,
 //! [`clips`] and [`tools`] get what is elsewhere, [`heard`] tells it what was heard, [`wishes`] keeps what it asked for.

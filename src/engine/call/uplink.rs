@@ -100,7 +100,7 @@ impl Uplink {
         let from = self.captured();
         self.record(frame.samples());
         if heard.maybe_voice {
-            self.voiced.add(from, self.captured());
+            self.voiced.add(from, self.captured(), self.heard_to);
         }
         if heard.voice {
             self.last_voice = Some(self.captured());
@@ -150,7 +150,9 @@ impl Uplink {
     /// Where the voice began that is being heard now, if any is; else here.
     pub(super) fn voice_under_way(&self) -> u64 {
         match self.voiced.last() {
-            Some((from, to)) if self.captured() - to < self.format.rate.samples_in(FRESH) => from,
+            Some((from, to)) if self.captured() - to < self.format.rate.samples_in(FRESH) => {
+                from.max(self.heard_to)
+            }
             _ => self.captured(),
         }
     }
@@ -200,8 +202,6 @@ impl Uplink {
         let voice = self.unheard_voice();
         let wanted = voice.map_or(fresh, |voice| voice.min(fresh));
         let begin = wanted.max(self.history.oldest());
-        // What is not kept for another reason was no voice.
-        let oldest_voice = captured.saturating_sub(rate.samples_in(history::LONGEST));
         self.feed = Some(Feed {
             begin,
             next: begin,
@@ -210,7 +210,7 @@ impl Uplink {
         Opened {
             replayed: rate.duration_of(captured - begin),
             has_voice: voice.is_some(),
-            lost: rate.duration_of(oldest_voice.saturating_sub(wanted)),
+            lost: rate.duration_of(voice.map_or(0, |voice| begin.saturating_sub(voice))),
         }
     }
 
@@ -357,8 +357,9 @@ struct VoicedStretches {
 }
 
 impl VoicedStretches {
-    /// Adds a stretch; close ones (within two frames) are joined, and when all places are taken the oldest two are.
-    fn add(&mut self, from: u64, to: u64) {
+    /// Adds a stretch; close ones (within two frames) are joined. When all places are taken the oldest makes room if it was
+    /// understood, up to `heard_to`, and else is joined with the next.
+    fn add(&mut self, from: u64, to: u64, heard_to: u64) {
         const CLOSE: u64 = 640;
         if let Some(last) = self
             .len
@@ -370,7 +371,9 @@ impl VoicedStretches {
             return;
         }
         if self.len == self.stretches.len() {
-            self.stretches[1].0 = self.stretches[0].0;
+            if self.stretches[0].1 > heard_to {
+                self.stretches[1].0 = self.stretches[0].0;
+            }
             self.stretches.copy_within(1.., 0);
             self.len -= 1;
         }
@@ -390,5 +393,28 @@ impl VoicedStretches {
             .iter()
             .find(|(from, to)| *to > if *from < at { at + tail } else { at });
         stretch.map(|(from, _)| (*from).max(at))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn when_there_is_no_room_for_stretches_an_understood_one_makes_it() {
+        let mut voiced = VoicedStretches::default();
+        for n in 0..16 {
+            voiced.add(10_000 * n, 10_000 * n + 4_000, 0);
+        }
+        let heard_to = 15_000;
+        assert_eq!(voiced.first_after(heard_to, 3_200), Some(20_000));
+        voiced.add(160_000, 164_000, heard_to);
+        voiced.add(170_000, 174_000, heard_to);
+        assert_eq!(voiced.first_after(heard_to, 3_200), Some(20_000));
+        // Nothing more is understood: the two oldest are taken for one.
+        voiced.add(180_000, 184_000, heard_to);
+        assert_eq!(voiced.first_after(heard_to, 3_200), Some(20_000));
+        assert_eq!(voiced.first_after(24_000, 3_200), Some(24_000));
+        assert_eq!(voiced.last(), Some((180_000, 184_000)));
     }
 }
