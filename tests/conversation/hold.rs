@@ -11,6 +11,7 @@ use crate::agent::says;
 use crate::conversation::Conversation;
 use crate::conversation::HOLD_HZ;
 use crate::conversation::HOLD_PROMPT;
+use crate::conversation::Phrase;
 use crate::conversation::assert_about;
 use crate::conversation::assert_none;
 use crate::conversation::ms;
@@ -38,6 +39,8 @@ behaviours! {
     after_the_hold_the_prompt_goes_on_and_the_caller_is_heard,
     /// facts §9, field notes 34
     what_was_said_before_the_hold_is_sent_again_if_its_answer_fails,
+    /// facts §9, field notes 34
+    what_was_said_before_the_hold_is_sent_again_if_its_answer_fails_during_it,
 }
 
 fn a_caller_who_waits_for_the_agent_hears_the_hold_prompt_after_three_seconds(kind: Ingress) {
@@ -171,13 +174,7 @@ fn after_the_hold_the_prompt_goes_on_and_the_caller_is_heard(kind: Ingress) {
 }
 
 fn what_was_said_before_the_hold_is_sent_again_if_its_answer_fails(kind: Ingress) {
-    let mut call = Conversation::listening(kind);
-    // What is kept at least is over before the caller speaks, and again before the answer fails.
-    call.run(secs(5.0));
-    let phrase = call.speak(secs(1.0));
-    call.interim("two pizzas");
-    call.handle(Event::Held(true));
-    call.run(ms(1_500));
+    let (mut call, phrase) = held_while_waiting(kind);
     call.handle(Event::Held(false));
     call.run(secs(5.0));
     call.fail(FaultKind::Unavailable);
@@ -185,4 +182,26 @@ fn what_was_said_before_the_hold_is_sent_again_if_its_answer_fails(kind: Ingress
     assert!(call.is_listening());
     call.assert_heard(call.stream(), &phrase);
     assert_eq!(call.unheard(), ms(0));
+}
+
+fn what_was_said_before_the_hold_is_sent_again_if_its_answer_fails_during_it(kind: Ingress) {
+    let (mut call, phrase) = held_while_waiting(kind);
+    call.fail(FaultKind::Unavailable);
+    call.run(secs(5.0));
+    call.handle(Event::Held(false));
+    call.run(secs(5.0));
+    assert!(call.is_listening());
+    call.assert_heard(call.stream(), &phrase);
+    assert_eq!(call.unheard(), ms(0));
+}
+
+/// A caller who puts us on hold while their words are answered. What is kept at least is over before they speak.
+fn held_while_waiting(kind: Ingress) -> (Conversation, Phrase) {
+    let mut call = Conversation::listening(kind);
+    call.run(secs(5.0));
+    let phrase = call.speak(secs(1.0));
+    call.interim("two pizzas");
+    call.handle(Event::Held(true));
+    call.run(ms(1_500));
+    (call, phrase)
 }

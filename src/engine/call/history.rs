@@ -48,6 +48,8 @@ impl History {
 
     /// Adds samples, and makes room for them if what they would take the place of is needed: everything from `needed` on.
     pub(super) fn add(&mut self, samples: &[i16], needed: u64) {
+        // What is gone needs no room.
+        let needed = needed.max(self.oldest);
         let most = self.format.rate.samples_in(LONGEST);
         let end = self.captured + samples.len() as u64;
         while self.capacity < most && end.saturating_sub(self.capacity) > needed {

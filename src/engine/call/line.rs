@@ -6,10 +6,8 @@
 
 use crate::engine::call::Call;
 use crate::engine::call::event::Action;
-use crate::engine::call::notice::TurnKind;
 use crate::engine::call::timers::Timer;
 use crate::engine::call::turn::Phase;
-use crate::engine::call::turn::Turn;
 
 /// Whether the caller hears us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,8 +66,8 @@ impl Call {
                 self.playout.resume(self.now);
                 // What was heard meanwhile is the music of the caller's side, or nothing. What was said before may still be
                 // on its way to the agent, and is due again if it does not arrive.
-                let is_awaited = self.turn.as_ref().map(Turn::kind) == Some(TurnKind::Speech);
-                if !is_awaited {
+                let is_due = self.turn.is_some() || self.failures.owes;
+                if !is_due {
                     self.uplink.set_heard_to(self.uplink.captured());
                 }
                 self.watch_for_silence();

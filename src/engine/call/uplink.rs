@@ -100,7 +100,8 @@ impl Uplink {
         let from = self.captured();
         self.record(frame.samples());
         if heard.maybe_voice {
-            self.voiced.add(from, self.captured(), self.heard_to);
+            let (to, tail) = (self.captured(), self.tail());
+            self.voiced.add(from, to, self.heard_to, tail);
         }
         if heard.voice {
             self.last_voice = Some(self.captured());
@@ -179,14 +180,25 @@ impl Uplink {
         self.heard_to = call_sample;
     }
 
-    /// Where a stream must begin that is to hear all voice since then.
+    /// Where a stream must begin that is to hear all voice since then, as far as it is kept.
     fn unheard_voice(&self) -> Option<u64> {
-        let rate = self.format.rate;
-        let voice = self
-            .voiced
-            .first_after(self.heard_to, rate.samples_in(TAIL))?;
-        let begin = voice.saturating_sub(rate.samples_in(PRE_ROLL));
-        Some(begin.max(self.heard_to))
+        let since = self.heard_to.max(self.history.oldest());
+        let (voice, _) = self.voiced.after(since, self.tail()).next()?;
+        let pre_roll = self.format.rate.samples_in(PRE_ROLL);
+        Some(voice.saturating_sub(pre_roll).max(since))
+    }
+
+    /// How much voice the agent has not understood and is not kept any more.
+    fn lost_voice(&self) -> u64 {
+        let oldest = self.history.oldest();
+        let unheard = self.voiced.after(self.heard_to, self.tail());
+        unheard
+            .map(|(from, to)| to.min(oldest).saturating_sub(from))
+            .sum()
+    }
+
+    fn tail(&self) -> u64 {
+        self.format.rate.samples_in(TAIL)
     }
 
     /// Begins to feed a new stream and says how much of its audio lies in the past.
@@ -200,8 +212,7 @@ impl Uplink {
             .saturating_sub(rate.samples_in(FRESH))
             .max(self.heard_to.min(captured));
         let voice = self.unheard_voice();
-        let wanted = voice.map_or(fresh, |voice| voice.min(fresh));
-        let begin = wanted.max(self.history.oldest());
+        let begin = voice.map_or(fresh, |voice| voice.min(fresh));
         self.feed = Some(Feed {
             begin,
             next: begin,
@@ -210,7 +221,7 @@ impl Uplink {
         Opened {
             replayed: rate.duration_of(captured - begin),
             has_voice: voice.is_some(),
-            lost: rate.duration_of(voice.map_or(0, |voice| begin.saturating_sub(voice))),
+            lost: rate.duration_of(self.lost_voice()),
         }
     }
 
@@ -359,7 +370,7 @@ struct VoicedStretches {
 impl VoicedStretches {
     /// Adds a stretch; close ones (within two frames) are joined. When all places are taken the oldest makes room if it was
     /// understood, up to `heard_to`, and else is joined with the next.
-    fn add(&mut self, from: u64, to: u64, heard_to: u64) {
+    fn add(&mut self, from: u64, to: u64, heard_to: u64, tail: u64) {
         const CLOSE: u64 = 640;
         if let Some(last) = self
             .len
@@ -371,7 +382,7 @@ impl VoicedStretches {
             return;
         }
         if self.len == self.stretches.len() {
-            if self.stretches[0].1 > heard_to {
+            if goes_on_after(self.stretches[0], heard_to, tail) {
                 self.stretches[1].0 = self.stretches[0].0;
             }
             self.stretches.copy_within(1.., 0);
@@ -386,35 +397,48 @@ impl VoicedStretches {
         self.stretches[..self.len].last().copied()
     }
 
-    /// The first place with voice at or after `at`, where a stretch that began before must go on for more than `tail`:
-    /// recognisers end words a little before the last breath.
-    fn first_after(&self, at: u64, tail: u64) -> Option<u64> {
-        let stretch = self.stretches[..self.len]
-            .iter()
-            .find(|(from, to)| *to > if *from < at { at + tail } else { at });
-        stretch.map(|(from, _)| (*from).max(at))
+    /// What lies at or after `at`, oldest first.
+    fn after(&self, at: u64, tail: u64) -> impl Iterator<Item = (u64, u64)> {
+        let stretches = self.stretches[..self.len].iter();
+        stretches
+            .filter(move |stretch| goes_on_after(**stretch, at, tail))
+            .map(move |(from, to)| ((*from).max(at), *to))
     }
+}
+
+/// Whether there is voice in a stretch at or after `at`. One that began before must go on for more than `tail`: recognisers end
+/// words a little before the last breath.
+fn goes_on_after((from, to): (u64, u64), at: u64, tail: u64) -> bool {
+    to > if from < at { at + tail } else { at }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const TAIL: u64 = 3_200;
+
+    fn first_after(voiced: &VoicedStretches, at: u64) -> Option<u64> {
+        voiced.after(at, TAIL).next().map(|(from, _)| from)
+    }
+
     #[test]
     fn when_there_is_no_room_for_stretches_an_understood_one_makes_it() {
         let mut voiced = VoicedStretches::default();
         for n in 0..16 {
-            voiced.add(10_000 * n, 10_000 * n + 4_000, 0);
+            voiced.add(10_000 * n, 10_000 * n + 4_000, 0, TAIL);
         }
-        let heard_to = 15_000;
-        assert_eq!(voiced.first_after(heard_to, 3_200), Some(20_000));
-        voiced.add(160_000, 164_000, heard_to);
-        voiced.add(170_000, 174_000, heard_to);
-        assert_eq!(voiced.first_after(heard_to, 3_200), Some(20_000));
+        // The second goes on for less than a tail.
+        let heard_to = 12_000;
+        assert_eq!(first_after(&voiced, heard_to), Some(20_000));
+        for from in [160_000, 170_000] {
+            voiced.add(from, from + 4_000, heard_to, TAIL);
+            assert_eq!(first_after(&voiced, heard_to), Some(20_000));
+        }
         // Nothing more is understood: the two oldest are taken for one.
-        voiced.add(180_000, 184_000, heard_to);
-        assert_eq!(voiced.first_after(heard_to, 3_200), Some(20_000));
-        assert_eq!(voiced.first_after(24_000, 3_200), Some(24_000));
+        voiced.add(180_000, 184_000, heard_to, TAIL);
+        assert_eq!(first_after(&voiced, heard_to), Some(20_000));
+        assert_eq!(first_after(&voiced, 24_000), Some(24_000));
         assert_eq!(voiced.last(), Some((180_000, 184_000)));
     }
 }
