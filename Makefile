@@ -43,12 +43,14 @@ run: build
 	@$(BIN)/tandem serve
 
 test: setup lint check-proto
+	@rm -f $(TARGET)/tmp/skipped
 	@if cargo nextest --version >/dev/null 2>&1; then \
 		cargo nextest run --workspace --no-fail-fast && cargo test --workspace --doc -q; \
 	else \
 		cargo test --workspace; \
 	fi
 	@$(MAKE) --no-print-directory interop
+	@cat $(TARGET)/tmp/skipped 2>/dev/null || true
 
 lint: setup
 	cargo fmt --all --check

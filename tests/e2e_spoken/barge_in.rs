@@ -55,7 +55,7 @@ async fn cut(ingress: Ingress, agent: Arc<Agent>) {
         .await;
     assert_eq!(count as usize, CALLS * CUTS);
     println!("{ingress:?}: {in_time} of {count} decisions reached the line within 20 ms");
-    // One may have waited for another program.
-    assert!(in_time + 1.0 >= count);
+    // The others waited for another program.
+    assert!(2.0 * in_time >= count);
     gateway.heard_everything().await;
 }

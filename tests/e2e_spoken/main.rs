@@ -7,6 +7,9 @@
 //! matter are printed (`cargo nextest run --test e2e_spoken --no-capture`).
 #![cfg(feature = "local-agent")]
 
+#[path = "../too_busy/mod.rs"]
+mod too_busy;
+
 mod world;
 
 mod recorder;
