@@ -133,6 +133,7 @@ impl ConfiguredAgent {
             endpoint_timeout: self.turn.endpoint_timeout,
             interdigit_timeout: self.turn.interdigit_timeout,
             max_digits: self.turn.max_digits,
+            seed: 0,
             call_duration,
             hand_off_to,
             transfer_failed_event: self.turn.transfer_failed_event.clone(),

@@ -235,6 +235,7 @@ impl Calls {
             settings.greeting = Some(TurnInput::Event(event));
             journal.write(Notice::TransferFailed {
                 reason: reason.clone(),
+        settings.seed = id.as_fields().0;
             });
         }
         let (orders, ordered) = mpsc::channel(ORDERS);

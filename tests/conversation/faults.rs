@@ -70,6 +70,12 @@ behaviours! {
     an_answer_begins_the_count_of_failures_anew,
     /// facts §9
     a_silent_stream_that_lived_long_begins_the_count_of_failures_anew,
+    /// facts §9
+    faults_far_apart_lose_no_utterance_but_one_that_never_ends_is_given_up,
+    /// facts §9
+    a_stream_that_the_server_cancels_is_tried_again_once,
+    /// facts §9
+    calls_that_fail_together_do_not_come_back_together,
     /// facts §9, design §4.10
     an_agent_that_never_answers_is_given_up_and_the_caller_asked_again,
     /// facts §4, facts §9
@@ -152,6 +158,21 @@ fn tried_again_once(kind: Ingress, fail: impl Fn(&mut Conversation)) {
 
 fn internal_is_tried_again_once(kind: Ingress) {
     tried_again_once(kind, |call| call.fail(FaultKind::Internal));
+}
+
+fn a_stream_that_the_server_cancels_is_tried_again_once(kind: Ingress) {
+    tried_again_once(kind, |call| call.fail(FaultKind::Cancelled));
+}
+
+fn calls_that_fail_together_do_not_come_back_together(kind: Ingress) {
+    let waited = [1, 2, 3].map(|seed| {
+        let mut call = Conversation::listening_with(kind, |settings| settings.seed = seed);
+        delays(&mut call, FaultKind::ResourceExhausted, 1)[0]
+    });
+    let mut apart = waited;
+    apart.sort();
+    assert!(apart[0] + ms(20) < apart[1], "{waited:?}");
+    assert!(apart[1] + ms(20) < apart[2], "{waited:?}");
 }
 
 fn unauthenticated_is_tried_again_once(kind: Ingress) {
@@ -395,6 +416,20 @@ fn a_silent_stream_that_lived_long_begins_the_count_of_failures_anew(kind: Ingre
     call.run(secs(1.0));
     assert_eq!(fallbacks(&call), 0);
     assert!(call.is_listening());
+}
+
+fn faults_far_apart_lose_no_utterance_but_one_that_never_ends_is_given_up(kind: Ingress) {
+    let mut call = Conversation::greeted(kind, says("A very long welcome", 90.0));
+    let mut faults = 0;
+    while fallbacks(&call) == 0 {
+        call.run(secs(12.0));
+        call.interim("book a");
+        call.fail(FaultKind::Unavailable);
+        faults += 1;
+        assert!(faults < 6, "it never gives up");
+        call.run(ms(200));
+    }
+    assert!(faults > 3, "{faults}");
 }
 
 fn an_agent_that_never_answers_is_given_up_and_the_caller_asked_again(kind: Ingress) {

@@ -10,6 +10,7 @@ use crate::engine::call::Call;
 use crate::engine::call::end::EndReason;
 use crate::engine::call::event::Fault;
 use crate::engine::call::event::FaultKind;
+use crate::engine::call::event::StreamId;
 use crate::engine::call::hand_off::HandOff;
 use crate::engine::call::notice::Measure;
 use crate::engine::call::notice::Notice;
@@ -28,6 +29,9 @@ const LONGEST_QUOTA_DELAY: Duration = Duration::from_secs(32);
 const QUOTA_PATIENCE: Duration = Duration::from_secs(4);
 /// This many faults in a row that another try should have mended are no accident.
 const LIMIT: u32 = 2;
+/// Streams that lived for long, with words and without an answer, after which an agent that still cannot be reached is given up: an
+/// utterance that never comes to its end must.
+const LONG_LIVES: u32 = 3;
 
 /// The failures since the agent last answered.
 #[derive(Debug, Default)]
@@ -36,6 +40,8 @@ pub(super) struct Failures {
     in_a_row: u32,
     /// Of these, the faults that another try may mend, but not many tries.
     limited: u32,
+    /// Streams since then that lived for long, and with words.
+    long_lives: u32,
     /// Whether the caller has said something to which no stream has answered with anything yet.
     pub(super) owes: bool,
     /// Whether the agent has ever answered in this call.
@@ -69,11 +75,21 @@ impl Failures {
     /// The agent has answered: all is well.
     pub(super) const fn clear(&mut self) {
         self.forget();
+        self.long_lives = 0;
         self.was_answered = true;
         self.owes = false;
     }
 
-    /// A stream on which nothing was said has lived for long: what fails now is something new.
+    /// A stream has lived for long: what fails now is something new.
+    const fn outlived(&mut self, words: bool) {
+        if words {
+            self.long_lives += 1;
+        }
+        if self.long_lives <= LONG_LIVES {
+            self.forget();
+        }
+    }
+
     const fn forget(&mut self) {
         self.since = None;
         self.in_a_row = 0;
@@ -91,6 +107,7 @@ impl Failures {
             FaultKind::OutOfRange
                 | FaultKind::Aborted
                 | FaultKind::Internal
+                | FaultKind::Cancelled
                 | FaultKind::Unauthenticated
                 | FaultKind::DeadlineExceeded
         ) {
@@ -122,7 +139,10 @@ impl Failures {
             FaultKind::OutOfRange | FaultKind::Aborted if self.limited < LIMIT => {
                 Verdict::Again(Duration::ZERO)
             }
-            FaultKind::Internal | FaultKind::Unauthenticated if self.limited < LIMIT => {
+            // Not our own cancelling, of which nobody tells: a server or a proxy that lost what is behind it.
+            FaultKind::Internal | FaultKind::Cancelled | FaultKind::Unauthenticated
+                if self.limited < LIMIT =>
+            {
                 Verdict::Again(FIRST_DELAY)
             }
             FaultKind::DeadlineExceeded if self.limited < LIMIT => Verdict::AskAgain,
@@ -157,11 +177,8 @@ impl Call {
             message: fault.message,
         });
         let lived = self.now.saturating_duration_since(turn.opened);
-        if turn.kind() == TurnKind::Speech
-            && !turn.words
-            && lived >= self.settings.fallback.give_up_after
-        {
-            self.failures.forget();
+        if turn.kind() == TurnKind::Speech && lived >= self.settings.fallback.give_up_after {
+            self.failures.outlived(turn.words);
         }
         let verdict = self.failures.judge(
             fault.kind,
@@ -169,7 +186,7 @@ impl Call {
                 now: self.now,
                 give_up_after: self.settings.fallback.give_up_after,
                 has_transfer: self.settings.fallback.transfer.is_some(),
-                jitter: f64::from(turn.stream.0.wrapping_mul(2_654_435_761)) / f64::from(u32::MAX),
+                jitter: self.jitter(turn.stream),
             },
         );
         match verdict {
@@ -202,6 +219,12 @@ impl Call {
                 self.proceed();
             }
         }
+    }
+
+    /// Between 0 and 1, and for each call something else.
+    fn jitter(&self, stream: StreamId) -> f64 {
+        let drawn = self.settings.seed.wrapping_add(stream.0);
+        f64::from(drawn.wrapping_mul(2_654_435_761)) / f64::from(u32::MAX)
     }
 
     /// What the stream was not understood to have heard is due again.

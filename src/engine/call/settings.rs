@@ -48,6 +48,8 @@ pub struct CallSettings {
     pub reports_heard: bool,
     /// Resource names of the tools that can be run; calls of others are answered with an error.
     pub tools: Vec<String>,
+    /// Random: calls that fail together must not come back together.
+    pub seed: u32,
 }
 
 impl CallSettings {
@@ -81,6 +83,7 @@ impl CallSettings {
             transfer_failed_event: "TRANSFER_FAILED".to_owned(),
             reports_heard: true,
             tools: Vec::new(),
+            seed: 0,
         }
     }
 }
