@@ -216,12 +216,17 @@ impl Calls {
         let info = leg.info.clone();
         // A caller who comes back goes on where they were, and the agent knows what was said before.
         let session_id = place.back.as_ref().map_or(id, |back| back.origin.session);
+        // It also may have changed the parameters since.
+        let parameters = match &place.back {
+            Some(_) => Default::default(),
+            None => info.parameters.clone(),
+        };
         let session = agent.backend.session(SessionStart {
             id: session_id.to_string(),
             caller: info.from.clone(),
             dialled: info.to.clone(),
             ingress: info.ingress.label(),
-            parameters: info.parameters.clone(),
+            parameters,
             output: agent.downlink(info.traits.rate),
         });
         let errands = agent.services.for_call(id.to_string());
@@ -230,12 +235,12 @@ impl Calls {
             self.0.limits.call_duration,
             place.route.handoff.clone(),
         );
+        settings.seed = id.as_fields().0;
         if let Some(Return { reason, .. }) = &place.back {
             let event = settings.transfer_failed_event.clone();
             settings.greeting = Some(TurnInput::Event(event));
             journal.write(Notice::TransferFailed {
                 reason: reason.clone(),
-        settings.seed = id.as_fields().0;
             });
         }
         let (orders, ordered) = mpsc::channel(ORDERS);
