@@ -168,6 +168,8 @@ pub(crate) struct Listener<'a> {
     pub(crate) language: &'a str,
     /// The channel whose messages are wanted; if empty, no message is left out.
     pub(crate) channel: &'a str,
+    /// How the agent was asked to write its speech.
+    pub(crate) asked: AudioFormat,
 }
 
 /// What a message of the agent says; `None` for one that says nothing to a call (facts §3.1).
@@ -305,10 +307,21 @@ fn answer(response: v3::DetectIntentResponse, listener: Listener<'_>) -> Answer 
     let matched = result.r#match.unwrap_or_default();
     let intent = matched.intent.or(result.intent).unwrap_or_default();
     let page = result.current_page.unwrap_or_default();
+    let written = response.output_audio_config;
+    let format = written.map_or(Some(listener.asked), |config| {
+        format(&config, listener.asked)
+    });
+    let mut messages = messages(result.response_messages, listener.channel);
+    if format.is_none() {
+        leave_sound_out(&mut messages);
+    }
     Answer {
         partial,
-        output_audio: audio(response.output_audio, response.output_audio_config),
-        messages: messages(result.response_messages, listener.channel),
+        output_audio: format.map_or_else(Audio::default, |format| Audio {
+            bytes: response.output_audio,
+            format: Some(format),
+        }),
+        messages,
         query: result.query.map_or_else(String::new, query),
         match_kind: match_kind(matched.match_type),
         intent: either(intent.display_name, intent.name),
@@ -321,37 +334,35 @@ fn answer(response: v3::DetectIntentResponse, listener: Listener<'_>) -> Answer 
     }
 }
 
-/// Audio in an encoding that this gateway did not ask for and cannot play is left out: it would be heard as noise.
-fn audio(bytes: Bytes, config: Option<v3::OutputAudioConfig>) -> Audio {
+/// How an answer's audio is written: as its config says, or else as was `asked`. `None` if it cannot be played: it would be
+/// heard as noise.
+fn format(config: &v3::OutputAudioConfig, asked: AudioFormat) -> Option<AudioFormat> {
     use v3::OutputAudioEncoding as Written;
 
-    let Some(config) = config else {
-        return Audio {
-            bytes,
-            format: None,
-        };
-    };
     let encoding = match Written::try_from(config.audio_encoding) {
-        Ok(Written::Unspecified) => {
-            return Audio {
-                bytes,
-                format: None,
-            };
-        }
+        Ok(Written::Unspecified) => return Some(asked),
         Ok(Written::Linear16) => Encoding::Linear16,
         Ok(Written::Mulaw) => Encoding::Mulaw,
         Ok(Written::Alaw) => Encoding::Alaw,
-        Ok(Written::Mp3 | Written::Mp364Kbps | Written::OggOpus) | Err(_) => {
-            return Audio::default();
-        }
+        Ok(Written::Mp3 | Written::Mp364Kbps | Written::OggOpus) | Err(_) => return None,
     };
-    let rate = u32::try_from(config.sample_rate_hertz)
-        .ok()
-        .and_then(SampleRate::from_hz);
-    Audio {
-        bytes,
-        format: rate.map(|rate| AudioFormat { encoding, rate }),
+    let rate = match (u32::try_from(config.sample_rate_hertz), encoding) {
+        (Ok(0), Encoding::Linear16) => asked.rate,
+        (Ok(0), Encoding::Mulaw | Encoding::Alaw) => SampleRate::HZ_8000,
+        (Ok(hertz), _) => SampleRate::from_hz(hertz)?,
+        (Err(_), _) => return None,
+    };
+    Some(AudioFormat { encoding, rate })
+}
+
+/// Takes out what cannot be played, and says so.
+fn leave_sound_out(messages: &mut Vec<Message>) {
+    for message in messages.iter_mut() {
+        if let Message::MixedAudio(segments) = message {
+            segments.retain(|segment| !matches!(segment.content, MixedContent::Audio(_)));
+        }
     }
+    messages.push(Message::Unsupported("output_audio_config"));
 }
 
 /// The messages for our channel. A server that is told the channel should send no others; where it does, nobody must hear

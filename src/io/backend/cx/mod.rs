@@ -207,6 +207,7 @@ impl Session for CxSession {
                 stream,
                 first: convert::first_request(&self.conversation, turn, is_new),
                 audio: uplink,
+                asked: self.conversation.output,
                 cancelled: cancelled.clone(),
                 known: self.known.clone(),
                 events,

@@ -48,6 +48,7 @@ use crate::engine::call::event::Fault;
 use crate::engine::call::event::FaultKind;
 use crate::engine::call::event::Message;
 use crate::engine::call::event::StreamId;
+use crate::engine::media::codec::AudioFormat;
 use crate::engine::media::ring;
 use crate::io::backend::breaker::Outcome;
 use crate::io::backend::breaker::Permit;
@@ -85,6 +86,8 @@ pub(super) struct Turn {
     pub(super) stream: StreamId,
     pub(super) first: StreamingDetectIntentRequest,
     pub(super) audio: Option<ring::Receiver<u8>>,
+    /// How the agent was asked to write its speech.
+    pub(super) asked: AudioFormat,
     pub(super) cancelled: CancellationToken,
     pub(super) known: Arc<Known>,
     pub(super) events: mpsc::Sender<(StreamId, BackendEvent)>,
@@ -192,6 +195,7 @@ impl Turn {
             let listener = Listener {
                 language: &self.agent.language,
                 channel: &self.agent.channel,
+                asked: self.asked,
             };
             let Some(mut event) = convert::backend_event(response, listener) else {
                 continue;

@@ -9,6 +9,10 @@ use crate::engine::call::event::StreamId;
 const GERMAN: Listener<'_> = Listener {
     language: "de-DE",
     channel: "",
+    asked: AudioFormat {
+        encoding: Encoding::Linear16,
+        rate: SampleRate::HZ_16000,
+    },
 };
 
 #[test]
@@ -507,30 +511,61 @@ fn match_types_of_the_future_are_of_no_concern() {
 #[test]
 fn audio_is_believed_to_be_what_the_agent_says_and_what_cannot_be_played_is_left_out() {
     let said = |encoding: i32, rate| {
-        audio(
-            Bytes::from_static(b"x"),
-            Some(v3::OutputAudioConfig {
+        let mixed = response_message::MixedAudio {
+            segments: vec![response_message::mixed_audio::Segment {
+                content: Some(response_message::mixed_audio::segment::Content::Audio(
+                    Bytes::from_static(b"y"),
+                )),
+                ..response_message::mixed_audio::Segment::default()
+            }],
+        };
+        let response = v3::DetectIntentResponse {
+            output_audio: Bytes::from_static(b"x"),
+            output_audio_config: Some(v3::OutputAudioConfig {
                 audio_encoding: encoding,
                 sample_rate_hertz: rate,
                 synthesize_speech_config: None,
             }),
-        )
+            query_result: Some(v3::QueryResult {
+                response_messages: vec![v3::ResponseMessage {
+                    message: Some(response_message::Message::MixedAudio(mixed)),
+                    ..v3::ResponseMessage::default()
+                }],
+                ..v3::QueryResult::default()
+            }),
+            ..v3::DetectIntentResponse::default()
+        };
+        answer(response, GERMAN)
     };
-    let mulaw = AudioFormat {
-        encoding: Encoding::Mulaw,
-        rate: SampleRate::HZ_8000,
+    let format = |encoding, hertz| {
+        let rate = SampleRate::from_hz(hertz).expect("a rate");
+        Some(AudioFormat { encoding, rate })
     };
-    assert_eq!(said(5, 8000).format, Some(mulaw));
-    for unsaid in [
-        said(0, 8000),
-        said(5, 0),
-        audio(Bytes::from_static(b"x"), None),
+    for (encoding, rate, expected) in [
+        (5, 8_000, format(Encoding::Mulaw, 8_000)),
+        (5, 0, format(Encoding::Mulaw, 8_000)),
+        (6, 0, format(Encoding::Alaw, 8_000)),
+        (1, 24_000, format(Encoding::Linear16, 24_000)),
+        (1, 0, Some(GERMAN.asked)),
+        (0, 8_000, Some(GERMAN.asked)),
     ] {
-        assert_eq!(unsaid.format, None);
-        assert_eq!(unsaid.bytes, "x");
+        let answer = said(encoding, rate);
+        assert_eq!(answer.output_audio.format, expected, "{encoding} at {rate}");
+        assert_eq!(answer.output_audio.bytes, "x");
+        assert!(!answer.messages.contains(&Message::MixedAudio(Vec::new())));
     }
-    for unplayable in [said(2, 24_000), said(3, 24_000), said(99, 8000)] {
-        assert_eq!(unplayable, Audio::default());
+    for (encoding, rate) in [(2, 24_000), (3, 24_000), (99, 8000), (1, 1), (5, -1)] {
+        let answer = said(encoding, rate);
+        assert_eq!(
+            answer.output_audio,
+            Audio::default(),
+            "{encoding} at {rate}"
+        );
+        let left = [
+            Message::MixedAudio(Vec::new()),
+            Message::Unsupported("output_audio_config"),
+        ];
+        assert_eq!(answer.messages, left);
     }
 }
 
