@@ -326,7 +326,7 @@ impl Call {
             return;
         };
         let end = match end_offset {
-            Some(offset) => fed.begin + self.uplink.samples_in(offset),
+            Some(offset) => fed.begin.saturating_add(self.uplink.samples_in(offset)),
             None => fed.end.saturating_sub(self.uplink.samples_in(FINAL_DELAY)),
         };
         // What the stream has not been given it cannot have understood.

@@ -30,9 +30,10 @@ impl SampleRate {
         self.0
     }
 
-    /// How many whole samples fit into `duration`.
+    /// How many whole samples fit into `duration`; as many as there can be, if more.
     pub fn samples_in(self, duration: Duration) -> u64 {
-        (duration.as_nanos() * u128::from(self.0) / 1_000_000_000) as u64
+        let samples = duration.as_nanos() * u128::from(self.0) / 1_000_000_000;
+        samples.try_into().unwrap_or(u64::MAX)
     }
 
     /// How long `samples` last.

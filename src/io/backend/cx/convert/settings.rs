@@ -94,8 +94,11 @@ fn unsupported(settings: &v3::AdvancedSettings) -> Vec<&'static str> {
     .collect()
 }
 
-/// A duration that is neither negative nor zero.
+/// The longest time that a caller may be asked to be silent for (facts §6.4).
+const LONGEST: Duration = Duration::from_secs(60);
+
+/// A duration that is neither negative nor zero, and no longer than agents may ask for.
 fn some_time(duration: prost_types::Duration) -> Option<Duration> {
-    let duration = Duration::try_from(duration).ok();
-    duration.filter(|duration| !duration.is_zero())
+    let duration = Duration::try_from(duration).ok()?;
+    (!duration.is_zero()).then(|| duration.min(LONGEST))
 }
