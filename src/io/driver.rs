@@ -203,10 +203,14 @@ impl Driver {
                         .push((stream, self.session.open(turn, self.events.clone())));
                 }
                 Action::SendAudio(stream, bytes) => {
-                    send_audio(&mut self.streams, stream, bytes, self.uplink);
+                    let left = send_audio(&mut self.streams, stream, bytes);
+                    if left > 0 {
+                        self.call.not_taken(stream, left, now());
+                    }
                 }
                 Action::SendRest(stream, bytes) => {
-                    send_audio(&mut self.streams, stream, &bytes, self.uplink);
+                    let left = send_audio(&mut self.streams, stream, &bytes);
+                    metrics::audio_dropped(Direction::Uplink, self.uplink.duration_of_bytes(left));
                 }
                 Action::HalfClose(stream) => {
                     if let Some((_, turn)) = self.streams.iter_mut().find(|(id, _)| *id == stream) {
@@ -261,22 +265,16 @@ fn send(leg: &mut Leg, item: LegOutput) {
     }
 }
 
-/// Hands caller audio to a stream. What does not fit stays in the call's history, for the stream that follows if this one
-/// fails, as it may well: its server has taken nothing for seconds.
-fn send_audio(
-    streams: &mut [(StreamId, TurnStream)],
-    stream: StreamId,
-    bytes: &[u8],
-    format: AudioFormat,
-) {
+/// Hands one message of caller audio to a stream, and says how many bytes were not taken: none of it, or all.
+fn send_audio(streams: &mut [(StreamId, TurnStream)], stream: StreamId, bytes: &[u8]) -> usize {
     let audio = streams
         .iter_mut()
         .find(|(id, _)| *id == stream)
         .and_then(|(_, turn)| turn.audio.as_mut());
-    let taken = audio.map_or(bytes.len(), |audio| audio.push_slice(bytes));
-    if taken < bytes.len() {
-        let lost = format.duration_of_bytes(bytes.len() - taken);
-        metrics::audio_dropped(Direction::Uplink, lost);
-        tracing::debug!(?stream, ?lost, "the backend stream takes no more audio");
+    let Some(audio) = audio else { return 0 };
+    if audio.free() < bytes.len() {
+        tracing::debug!(?stream, "the backend stream takes no more audio");
+        return bytes.len();
     }
+    bytes.len() - audio.push_slice(bytes)
 }

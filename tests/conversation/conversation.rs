@@ -80,6 +80,8 @@ pub(crate) struct Conversation {
     spoken: Duration,
     /// Whether their packets are lost.
     pub(crate) muted: bool,
+    /// Whether streams take no audio.
+    pub(crate) stalled: bool,
     /// How much of what they hear comes back through their microphone: decibels down, and how late.
     pub(crate) echo: Option<(f64, Duration)>,
     streams: BTreeMap<StreamId, Stream>,
@@ -151,6 +153,7 @@ impl Conversation {
             mouth: VecDeque::new(),
             spoken: Duration::ZERO,
             muted: false,
+            stalled: false,
             echo: None,
             streams: BTreeMap::new(),
             log: Vec::new(),
@@ -425,6 +428,10 @@ impl Conversation {
                 }
                 Action::SendAudio(stream, bytes) => {
                     let bytes = bytes.to_vec();
+                    if self.stalled {
+                        self.call.not_taken(stream, bytes.len(), self.now);
+                        continue;
+                    }
                     self.send(stream, &bytes);
                     let of_it = self.streams.get_mut(&stream).expect("it was opened");
                     of_it.messages.push(bytes.len());

@@ -81,6 +81,8 @@ behaviours! {
     what_is_said_while_the_agent_is_told_of_silence_is_heard,
     /// facts §2.3
     late_events_of_an_old_stream_change_nothing,
+    /// facts §8.3, design §4.1
+    what_a_stream_does_not_take_it_is_given_later,
 }
 
 fn the_end_of_an_utterance_is_half_closed_and_never_cancelled(kind: Ingress) {
@@ -491,4 +493,21 @@ fn late_events_of_an_old_stream_change_nothing(kind: Ingress) {
             .iter()
             .any(|input| matches!(input, TurnInput::Event(_)))
     );
+}
+
+fn what_a_stream_does_not_take_it_is_given_later(kind: Ingress) {
+    let mut call = Conversation::listening(kind);
+    let stream = call.stream();
+    call.stalled = true;
+    let phrase = call.speak(secs(1.5));
+    call.run(secs(4.0));
+    call.stalled = false;
+    let before = call.sent_to(stream);
+    call.run(secs(1.0));
+    // Not all at once.
+    let caught_up = call.sent_to(stream) - before;
+    assert_about(caught_up, secs(2.0), ms(250));
+    call.run(secs(5.0));
+    call.assert_heard(stream, &phrase);
+    assert_eq!((call.cancelled().len(), call.unheard()), (0, ms(0)));
 }

@@ -1,5 +1,6 @@
 //! One run: a call, its caller, the ways between them and the service, turned in virtual time as the driver turns a call.
 
+use std::ops::Range;
 use std::sync::LazyLock;
 use std::time::Duration;
 use std::time::Instant;
@@ -73,6 +74,8 @@ struct World {
     echo_delay: At,
     uplink: Uplink,
     far_end: FarEnd,
+    /// When streams take no audio.
+    stall: Range<At>,
     backend: Backend,
     /// What else is to happen, the earliest first.
     agenda: Vec<(At, Later)>,
@@ -162,7 +165,15 @@ impl World {
             entries: Vec::with_capacity(4_096),
         };
         let began = Instant::now();
+        let mut stalls = Dice::new(seed, "stalls");
+        let stall = if stalls.chance(0.15) {
+            let from = stalls.ms(0, length.as_millis() as u64);
+            from..from + stalls.ms(100, 6_000)
+        } else {
+            At::ZERO..At::ZERO
+        };
         Self {
+            stall,
             echo_delay: caller.echo_delay(),
             caller,
             next_frame: At::ZERO,
@@ -431,6 +442,10 @@ impl World {
                     self.note(What::Cleared);
                 }
                 Action::Open(turn) => self.open(&turn),
+                Action::SendAudio(stream, bytes) if self.stall.contains(&self.now) => {
+                    let left = bytes.len();
+                    self.call.not_taken(stream, left, self.began + self.now);
+                }
                 Action::SendAudio(stream, bytes) => {
                     let width = self.encoding.bytes_per_sample();
                     self.found.clear();

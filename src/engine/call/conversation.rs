@@ -289,7 +289,7 @@ impl Call {
 
     /// Words came, and then nothing for a long time: the recogniser has missed the end.
     fn on_endpoint_missed(&mut self) {
-        if self.uplink.is_voice_active() {
+        if self.uplink.is_voice_active() || self.uplink.is_behind() {
             self.timers.set(Timer::Endpoint, self.now + VOICE_GOES_ON);
         } else {
             self.cut_off_listening();

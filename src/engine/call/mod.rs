@@ -1,6 +1,6 @@
 //! One call: the state machine that listens, answers, and lets itself be interrupted.
 //!
-//! [`Call`] is given what happens ([`Call::handle`], [`Call::hear`], [`Call::tick`]) and asked what to do
+//! [`Call`] is given what happens ([`Call::handle`], [`Call::hear`], [`Call::not_taken`], [`Call::tick`]) and asked what to do
 //! ([`Call::poll`], until it says `None`) and when to be ticked next ([`Call::deadline`]). It never waits and never
 //! reads a clock.
 //!
@@ -197,6 +197,15 @@ impl Call {
             let found = self.uplink.capture(frame, now);
             self.floor.heard(frame, found, before);
             self.on_voice();
+        }
+    }
+
+    /// A stream did not take the last so many bytes of an [`Action::SendAudio`]: whole samples, which it is given again.
+    pub fn not_taken(&mut self, stream: StreamId, bytes: usize, now: Instant) {
+        self.now = now;
+        if self.listening() == Some(stream) {
+            let width = self.settings.uplink.encoding.bytes_per_sample();
+            self.uplink.take_back((bytes / width) as u64, now);
         }
     }
 

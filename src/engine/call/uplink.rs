@@ -61,7 +61,9 @@ struct Feed {
     begin: u64,
     /// The call-sample it gets next.
     next: u64,
-    opened: Instant,
+    /// It may get call-samples up to this one at once, and from then on at twice their pace.
+    free_to: u64,
+    since: Instant,
 }
 
 impl Uplink {
@@ -136,9 +138,8 @@ impl Uplink {
             .feed
             .filter(|feed| self.captured() >= feed.next + chunk)
             .map(|feed| {
-                let ahead_by =
-                    (feed.next + chunk - feed.begin).saturating_sub(2 * self.chunk_samples);
-                feed.opened + self.format.rate.duration_of(ahead_by) / 2
+                let ahead_by = (feed.next + chunk).saturating_sub(feed.free_to);
+                feed.since + self.format.rate.duration_of(ahead_by) / 2
             });
         Some(paced.map_or(silence, |paced| paced.min(silence)))
     }
@@ -216,7 +217,8 @@ impl Uplink {
         self.feed = Some(Feed {
             begin,
             next: begin,
-            opened: now,
+            free_to: begin + 2 * self.chunk_samples,
+            since: now,
         });
         Opened {
             replayed: rate.duration_of(captured - begin),
@@ -249,14 +251,27 @@ impl Uplink {
         let elapsed = self
             .format
             .rate
-            .samples_in(now.saturating_duration_since(feed.opened));
-        let allowed = feed.begin + 2 * elapsed + 2 * self.chunk_samples;
-        if end > self.history.captured() || end > allowed {
+            .samples_in(now.saturating_duration_since(feed.since));
+        if end > self.history.captured() || end > feed.free_to + 2 * elapsed {
             return None;
         }
         let from = feed.next;
         feed.next = end;
         Some(self.read(from, end))
+    }
+
+    /// The stream did not take the last so many samples that it was given. It gets them again, and is caught up with.
+    pub(super) fn take_back(&mut self, samples: u64, now: Instant) {
+        if let Some(feed) = &mut self.feed {
+            feed.next = feed.next.saturating_sub(samples).max(feed.begin);
+            (feed.free_to, feed.since) = (feed.next, now);
+        }
+    }
+
+    /// Whether the stream has still to be given what the caller said a while ago.
+    pub(super) fn is_behind(&self) -> bool {
+        let behind = |feed: Feed| self.captured().saturating_sub(feed.next);
+        self.feed.map_or(0, behind) > 2 * self.chunk_samples
     }
 
     /// How much goes into the next message: little while the caller speaks and the agent is about to answer, when every
