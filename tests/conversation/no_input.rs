@@ -39,6 +39,12 @@ behaviours! {
     words_begin_the_count_anew,
     /// facts §6.4, facts §9
     a_recogniser_that_gives_up_is_not_a_silent_caller,
+    /// facts §6.4, design §4.1
+    a_caller_whose_words_are_still_to_be_sent_is_not_silent,
+    /// facts §6.4
+    a_caller_who_speaks_at_the_last_moment_is_not_let_go,
+    /// facts §6.4, facts §9
+    silence_counts_though_its_event_was_sent_twice,
 }
 
 fn silence_is_counted_from_the_end_of_the_prompt(kind: Ingress) {
@@ -170,4 +176,55 @@ fn a_recogniser_that_gives_up_is_not_a_silent_caller(kind: Ingress) {
     assert!(call.is_listening());
     assert_eq!(call.ended(), None);
     assert_none(&call.inputs_but_speech());
+}
+
+fn a_caller_whose_words_are_still_to_be_sent_is_not_silent(kind: Ingress) {
+    let mut call = Conversation::listening_with(kind, |settings| {
+        settings.no_input.timeout = secs(2.0);
+    });
+    call.speak(ms(800));
+    call.understands("book a table");
+    call.run(ms(500));
+    call.forget();
+    // A cough, which the next stream gets, and all the silence after it.
+    call.speak(ms(400));
+    call.run(secs(8.0));
+    call.answer(says("For how many?", 1.0));
+    call.run(secs(2.0));
+    let phrase = call.speak(ms(600));
+    call.run(secs(3.0));
+    assert_none(&call.half_closed());
+    call.run(secs(5.0));
+    assert_eq!(call.half_closed(), [call.stream()]);
+    call.assert_heard(call.stream(), &phrase);
+}
+
+fn a_caller_who_speaks_at_the_last_moment_is_not_let_go(kind: Ingress) {
+    let mut call = Conversation::listening(kind);
+    silent_turns(&mut call, 2);
+    call.run_until(secs(8.0), |call| call.half_closed().len() == 3);
+    let phrase = call.speak(ms(800));
+    call.answer(says("Goodbye", 1.0).matched(MatchKind::NoInput));
+    call.run(secs(2.5));
+    assert_eq!(call.ended(), None);
+    call.assert_heard(call.stream(), &phrase);
+    // It was a noise.
+    call.forget();
+    silent_turns(&mut call, 1);
+    call.run(ms(500));
+    assert_eq!(call.ended(), Some(EndReason::NoInput));
+}
+
+fn silence_counts_though_its_event_was_sent_twice(kind: Ingress) {
+    let mut call = Conversation::listening_with(kind, |settings| settings.no_input.limit = 1);
+    call.run(secs(6.5));
+    call.answer(silent());
+    call.run(ms(100));
+    call.fail(FaultKind::Unavailable);
+    call.run(ms(300));
+    let asked = event("sys.no-input-default");
+    assert_eq!(call.inputs(), [asked.clone(), asked]);
+    call.answer(says("Goodbye", 0.5));
+    call.run(secs(1.0));
+    assert_eq!(call.ended(), Some(EndReason::NoInput));
 }

@@ -37,7 +37,9 @@ impl Call {
     /// The caller has been silent for long enough.
     pub(super) fn on_silence(&mut self) {
         // Someone who has just begun to speak is not silent.
-        if self.uplink.is_voice_active() || self.uplink.has_fresh_voice() {
+        let is_speaking = self.uplink.is_voice_active() || self.uplink.has_fresh_voice();
+        // Nor is someone whose words the agent has still to be given.
+        if is_speaking || self.uplink.is_behind() {
             self.timers.set(Timer::NoInput, self.now + GRACE);
         } else {
             self.cut_off_listening();
@@ -56,7 +58,7 @@ impl Call {
             TurnKind::Text | TurnKind::Dtmf => false,
             // Neither is a sign of the caller.
             TurnKind::Event | TurnKind::Intent | TurnKind::ToolResult => {
-                self.limit_silence(turn.is_about_silence);
+                self.limit_silence(self.is_about_silence(turn));
                 return false;
             }
         };
@@ -73,19 +75,25 @@ impl Call {
         let is_due = !turn.spoken && self.ending.is_none() && !self.uplink.has_unheard_voice();
         if let Some(event) = event.filter(|_| is_due) {
             self.open(TurnInput::Event(event));
-            if let Some(turn) = &mut self.turn {
-                turn.is_about_silence = true;
-            }
             return true;
         }
         self.limit_silence(true);
         false
     }
 
+    /// Whether it asks the agent what to do about silence.
+    fn is_about_silence(&self, turn: &Turn) -> bool {
+        matches!(&turn.input, TurnInput::Event(event) if Some(event) == self.settings.no_input.event.as_ref())
+    }
+
     /// After too many silent turns the call comes to its end, once what the agent says to the last one has been heard.
     fn limit_silence(&mut self, is_about_silence: bool) {
         let settings = &self.settings.no_input;
         if !is_about_silence || self.no_input_turns < settings.limit || self.ending.is_some() {
+            return;
+        }
+        // They have begun to speak at the last moment, or it is a noise again.
+        if self.no_input_turns == settings.limit && self.uplink.has_unheard_voice() {
             return;
         }
         if settings.transfers && self.settings.hand_off_to.is_some() {

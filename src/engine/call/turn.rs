@@ -31,8 +31,6 @@ pub(super) struct Turn {
     pub(super) spoken: bool,
     /// Whether a refused interruption has been counted.
     pub(super) refused: bool,
-    /// Whether this turn is the event that tells the agent of silence.
-    pub(super) is_about_silence: bool,
     /// Which report of what the caller heard went with it.
     pub(super) report: Option<u32>,
 }
@@ -67,7 +65,6 @@ impl Turn {
             answered: false,
             spoken: false,
             refused: false,
-            is_about_silence: false,
             report: None,
         }
     }
