@@ -40,6 +40,8 @@ behaviours! {
     nobody_listens_before_the_final_answer,
     /// facts §13
     a_hand_off_in_a_partial_waits_for_the_whole_turn,
+    /// facts §3.2, design §4.1
+    what_is_said_over_a_partial_of_the_greeting_is_heard_too,
 }
 
 fn partial(hz: f64, seconds: f64, cancellation: Cancellation) -> Reply {
@@ -207,4 +209,16 @@ fn a_hand_off_in_a_partial_waits_for_the_whole_turn(kind: Ingress) {
     } else {
         assert_eq!(call.ended(), Some(EndReason::Transferred));
     }
+}
+
+fn what_is_said_over_a_partial_of_the_greeting_is_heard_too(kind: Ingress) {
+    let mut call = Conversation::greeted(kind, partial(600.0, 4.0, Cancellation::Forbidden));
+    call.run(secs(1.0));
+    let phrase = call.speak(ms(800));
+    call.run(secs(3.0));
+    call.answer(says("How can I help?", 0.5));
+    call.run(secs(2.0));
+    assert!(call.is_listening());
+    call.assert_heard(call.stream(), &phrase);
+    assert_eq!(call.unheard(), ms(0));
 }

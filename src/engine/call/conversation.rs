@@ -397,6 +397,10 @@ impl Call {
             self.tell_of_answer(notice);
         }
         self.play(plan.pieces, &plan.texts);
+        let is_speech = |turn: &Turn| turn.kind() == TurnKind::Speech;
+        if self.playout.is_playing() && !self.turn.as_ref().is_some_and(is_speech) {
+            self.note_prompted();
+        }
         for request in plan.transfers {
             self.want_hand_off(request.to, request.metadata);
         }
@@ -509,9 +513,16 @@ impl Call {
             let fed_to = self.uplink.fed_or_last().map(|fed| fed.end);
             self.uplink
                 .set_heard_to(turn.final_end.or(fed_to).unwrap_or(self.uplink.heard_to()));
-        } else if !self.failures.was_answered {
-            // Listening becomes due with the first prompt; voice before it answered nothing, unless it is still going on. Other
-            // turns without speech take nothing from the caller: what they have said since goes on counting.
+        } else {
+            self.note_prompted();
+        }
+    }
+
+    /// Listening becomes due with the first prompt; voice before it answered nothing, unless it is still going on. Later turns
+    /// without speech take nothing from the caller: what they have said since goes on counting.
+    fn note_prompted(&mut self) {
+        if !self.failures.was_answered {
+            self.failures.was_answered = true;
             self.uplink.set_heard_to(self.uplink.voice_under_way());
         }
     }

@@ -68,6 +68,8 @@ struct Ledger<'a> {
     streams: BTreeMap<StreamId, Hearing>,
     pressed: Option<At>,
     echo_refused: bool,
+    /// Whether the agent has answered anything.
+    prompted: bool,
     unheard: Duration,
 }
 
@@ -126,6 +128,7 @@ impl<'a> Ledger<'a> {
             streams: BTreeMap::new(),
             pressed: None,
             echo_refused: false,
+            prompted: false,
             unheard: Duration::ZERO,
         };
         for Entry { at, what } in &history.entries {
@@ -172,7 +175,9 @@ impl<'a> Ledger<'a> {
                 understood,
                 ..
             } => self.on_final(*stream, *end_offset, understood, at),
-            What::AnswerCame { stream, last, .. } => self.on_answer(*stream, *last),
+            What::AnswerCame {
+                stream, last, tags, ..
+            } => self.on_answer(*stream, *last, !tags.is_empty()),
             What::Cancelled(stream) => self.on_cancelled(*stream, at),
             What::Closed(stream, fault) => self.on_closed(*stream, *fault),
             What::Measured(Measure::Unheard(unheard)) => self.unheard += *unheard,
@@ -225,18 +230,20 @@ impl<'a> Ledger<'a> {
         }
     }
 
-    fn on_answer(&mut self, stream: StreamId, last: bool) {
+    fn on_answer(&mut self, stream: StreamId, last: bool, speaks: bool) {
         let frame = self.history.rate.samples_in(FRAME_DURATION);
         let Some(hearing) = self.streams.get_mut(&stream).filter(|it| !it.over) else {
             return;
         };
         hearing.over = last;
         if hearing.kind != TurnKind::Speech {
-            // Listening becomes due with the prompt that follows; voice before it answered nothing. Not so where the
-            // turn is one that the gateway makes of its own accord after the caller has spoken.
+            // Listening becomes due with the first prompt; voice before it answered nothing. Not so where the turn is one that
+            // the gateway makes of its own accord after the caller has spoken. A text is what a failed stream understood.
             hearing.answered = true;
             let own = hearing.kind == TurnKind::ToolResult || hearing.input.starts_with("sys.");
-            if last && !own {
+            let is_first = (last || speaks) && !own && !self.prompted;
+            if is_first || last && hearing.kind == TurnKind::Text {
+                self.prompted = true;
                 self.excuse_all();
             }
             return;
