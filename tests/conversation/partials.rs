@@ -77,12 +77,12 @@ fn partials_play_at_once_and_in_order_before_the_final_answer(kind: Ingress) {
 
 fn there_may_be_any_number_of_partials(kind: Ingress) {
     let mut call = waiting(kind);
-    for _ in 0..9 {
-        call.answer(partial(600.0, 0.2, Cancellation::Forbidden));
+    for _ in 0..149 {
+        call.answer(partial(600.0, 0.1, Cancellation::Forbidden));
     }
     call.answer(says("Done", 0.2));
-    call.run(secs(4.0));
-    assert_eq!(call.outcomes(), [SegmentOutcome::Played; 10]);
+    call.run(secs(17.0));
+    assert_eq!(call.outcomes(), [SegmentOutcome::Played; 150]);
     assert!(call.is_listening());
 }
 

@@ -57,7 +57,7 @@ impl Call {
         }
         let clip = ClipId(self.clips.next);
         self.clips.next += 1;
-        if self.playout.push_awaited(clip, speech).is_none() {
+        if self.playout.push_awaited(clip, speech, self.now).is_none() {
             self.clip_failed(uri, "too much to play at once".to_owned());
             return;
         }

@@ -435,8 +435,13 @@ impl Call {
         for piece in pieces {
             match piece {
                 Piece::Speech(speech) => {
-                    self.heard.add_audio(speech.duration());
-                    self.playout.push(speech, self.now);
+                    let duration = speech.duration();
+                    if self.playout.push(speech, self.now).is_some() {
+                        self.heard.add_audio(duration);
+                    } else {
+                        let message = "more speech than can wait to be played".to_owned();
+                        self.tell_of_answer(Notice::Unsupported { message });
+                    }
                 }
                 Piece::Clip(uri, speech) => self.play_clip(uri, speech),
             }

@@ -26,8 +26,12 @@ use crate::engine::media::resample::Resampler;
 /// How long after its nominal end a segment may go unconfirmed before its outcome is unknown: a far end that buffers
 /// may stall for seconds, but a call must not hang on a mark that never comes.
 const CONFIRMATION_GRACE: Duration = Duration::from_secs(5);
-/// Segments that may wait; an agent that answers with more is broken.
-const MAX_SEGMENTS: usize = 64;
+/// Segments that may wait; an agent that answers with more is broken. One that speaks as it thinks answers with a few each second.
+const MAX_SEGMENTS: usize = 1_024;
+/// How long those may last altogether that wait.
+const LONGEST: Duration = Duration::from_secs(30 * 60);
+/// For so many segments there is room from the beginning.
+const USUAL_SEGMENTS: usize = 8;
 
 /// A piece of the agent's speech, before it has a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -147,8 +151,8 @@ impl Playout {
         Self {
             leg,
             next_id: 1,
-            queue: VecDeque::with_capacity(MAX_SEGMENTS),
-            sent: VecDeque::with_capacity(MAX_SEGMENTS),
+            queue: VecDeque::with_capacity(USUAL_SEGMENTS),
+            sent: VecDeque::with_capacity(USUAL_SEGMENTS),
             due: leg.continuous.then_some(now),
             paused: None,
             restarted: now,
@@ -166,7 +170,7 @@ impl Playout {
 
     /// Queues a piece of speech; `None` when it is empty or the queue is full.
     pub(super) fn push(&mut self, speech: Speech, now: Instant) -> Option<SegmentId> {
-        if speech.bytes.is_empty() || self.queue.len() == MAX_SEGMENTS {
+        if speech.bytes.is_empty() || self.is_full(now) {
             return None;
         }
         let segment = self.segment(speech);
@@ -177,8 +181,13 @@ impl Playout {
     }
 
     /// Queues a clip that is still being fetched: `speech` without its sound. `None` when the queue is full.
-    pub(super) fn push_awaited(&mut self, clip: ClipId, speech: Speech) -> Option<SegmentId> {
-        if self.queue.len() == MAX_SEGMENTS {
+    pub(super) fn push_awaited(
+        &mut self,
+        clip: ClipId,
+        speech: Speech,
+        now: Instant,
+    ) -> Option<SegmentId> {
+        if self.is_full(now) {
             return None;
         }
         let mut segment = self.segment(speech);
@@ -241,6 +250,10 @@ impl Playout {
         // What the far end still had of it has been thrown away.
         self.end = None;
         Some(segment.cut(now))
+    }
+
+    fn is_full(&self, now: Instant) -> bool {
+        self.queue.len() >= MAX_SEGMENTS || self.remaining(now) > LONGEST
     }
 
     fn segment(&mut self, speech: Speech) -> Segment {
