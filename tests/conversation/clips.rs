@@ -1,6 +1,7 @@
 //! Clips that the agent names and we fetch.
 
 use bytes::Bytes;
+use tandem::engine::call::end::EndReason;
 use tandem::engine::call::event::Event;
 use tandem::engine::call::event::Message;
 use tandem::engine::call::notice::Notice;
@@ -32,6 +33,8 @@ behaviours! {
     a_clip_that_is_no_sound_is_left_out,
     /// facts §13, design §4.5
     a_clip_that_arrives_after_the_cut_is_not_heard,
+    /// facts §13, design §4.9
+    a_clip_behind_the_hold_prompt_is_heard_before_the_end,
 }
 
 const SONG: &str = "https://example.com/song.wav";
@@ -206,4 +209,24 @@ fn a_clip_that_arrives_after_the_cut_is_not_heard(kind: Ingress) {
     call.run(secs(3.0));
     assert_eq!(call.ear().begins(SONG_HZ), None);
     assert!(call.is_listening());
+}
+
+fn a_clip_behind_the_hold_prompt_is_heard_before_the_end(kind: Ingress) {
+    let mut call = asked(kind);
+    call.run(secs(2.0));
+    call.answer(
+        silent()
+            .with(play(SONG))
+            .with(play(JINGLE))
+            .with(Message::EndInteraction),
+    );
+    let clips = call.clips();
+    call.run_until(secs(2.0), |call| call.told(&Notice::Hold) == 1);
+    call.handle(Event::Fetched(clips[1].0, Err("404 Not Found".into())));
+    call.run(ms(200));
+    assert_eq!(call.ended(), None);
+    call.fetched(clips[0].0, SONG_HZ, 0.5);
+    call.run(secs(1.5));
+    assert_about(call.ear().loud(SONG_HZ), ms(500), ms(40));
+    assert_eq!(call.ended(), Some(EndReason::AgentEnded));
 }

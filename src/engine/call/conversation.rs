@@ -128,7 +128,7 @@ impl Call {
             return;
         }
         if let Some(reason) = self.ending {
-            if !self.playout.is_playing() || self.playout.is_holding() {
+            if !self.playout.is_playing() || self.playout.is_only_holding() {
                 self.leave(reason);
             }
         } else if self.run_next_tool() {

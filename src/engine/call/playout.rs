@@ -237,6 +237,11 @@ impl Playout {
         self.queue.front().is_some_and(|segment| segment.is_hold)
     }
 
+    /// Whether nothing is to be heard but what passes the time.
+    pub(super) fn is_only_holding(&self) -> bool {
+        self.is_holding() && self.queue.len() == 1 && self.sent.is_empty()
+    }
+
     /// Ends what only passes the time; nothing else is touched.
     pub(super) fn cut_hold(&mut self, now: Instant) -> Option<Finished> {
         if !self.is_holding() {
