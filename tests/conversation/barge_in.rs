@@ -78,6 +78,8 @@ behaviours! {
     digits_over_a_protected_prompt_are_collected_and_cut_nothing,
     /// field notes 6, field notes 7, field notes 20
     nothing_of_a_cut_prompt_is_heard_in_the_next_one,
+    /// design §4.5
+    a_prompt_that_is_not_to_be_ducked_goes_on_as_it_was,
 }
 
 fn words_cut_an_interruptible_prompt(kind: Ingress) {
@@ -502,5 +504,24 @@ fn nothing_of_a_cut_prompt_is_heard_in_the_next_one(kind: Ingress) {
         let leaked = call.ear().loudest(cut + ms(last_packet), call.age());
         assert!(leaked <= 8, "{leaked} high, cut after {cut_after} ms");
         assert_eq!(call.outcomes().last(), Some(&SegmentOutcome::Played));
+    }
+}
+
+fn a_prompt_that_is_not_to_be_ducked_goes_on_as_it_was(kind: Ingress) {
+    let steps = [600.0, 800.0, 1_000.0, 1_200.0];
+    let prompt = says("A welcome in four parts", 0.0).tones(&steps, 0.5);
+    let mut call = Conversation::greeted_with(kind, prompt, |settings| {
+        settings.barge_in.duck_db = 0;
+    });
+    call.run(ms(700));
+    call.speak(ms(350));
+    call.run(secs(6.0));
+    assert_eq!(
+        (call.told(&Notice::Ducked), call.told(&Notice::Restored)),
+        (0, 0)
+    );
+    assert_eq!(call.outcomes(), [SegmentOutcome::Played]);
+    for hz in steps {
+        assert_about(call.ear().loud(hz), ms(500), ms(60));
     }
 }

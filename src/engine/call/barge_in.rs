@@ -213,7 +213,7 @@ impl Call {
     fn duck(&mut self) {
         let longest = match self.floor.ducked_until {
             Some(longest) => longest,
-            None if self.floor.is_resigned => return,
+            None if self.floor.is_resigned || self.settings.barge_in.duck_db == 0 => return,
             None => {
                 if !self.playout.duck(self.settings.barge_in.duck_db, self.now) {
                     return;
