@@ -358,6 +358,28 @@ fn an_answer_carries_query_match_intent_page_and_settings() {
 }
 
 #[test]
+fn nobody_is_asked_to_be_silent_for_longer_than_agents_may_ask() {
+    for (seconds, expected) in [
+        (9, Some(9)),
+        (3_600, Some(60)),
+        (i64::MAX, Some(60)),
+        (0, None),
+        (-1, None),
+    ] {
+        let time = prost_types::Duration { seconds, nanos: 0 };
+        let asked = v3::AdvancedSettings {
+            speech_settings: Some(v3::advanced_settings::SpeechSettings {
+                no_speech_timeout: Some(time),
+                ..v3::advanced_settings::SpeechSettings::default()
+            }),
+            ..v3::AdvancedSettings::default()
+        };
+        let time = settings::settings(asked, "de").no_speech_timeout;
+        assert_eq!(time, expected.map(Duration::from_secs), "{seconds} s");
+    }
+}
+
+#[test]
 fn the_model_is_that_of_the_callers_very_language_else_of_its_primary_one() {
     let models = [
         ("de", "telephony"),
