@@ -75,6 +75,8 @@ fn main() {
     ] {
         let (mut opus, mut packet) = (Encoder::new(Codec::Opus, 5), [0; MAX_PAYLOAD_BYTES]);
         opus.heed_loss(fraction_lost);
+        // It takes silence to change the mode.
+        opus.encode(&Frame::silence(SampleRate::HZ_16000), &mut packet);
         let mut frames = speech.iter().cycle();
         stage(name, || {
             let frame = frames.next().expect("there is speech");

@@ -16,19 +16,40 @@ use audiopus::packet;
 use crate::frame::MAX_FRAME_SAMPLES;
 
 const RATE: SampleRate = SampleRate::Hz16000;
-/// Bits per second: PESQ (ITU-T P.862.2) of two synthetic voices is 3.7 and 4.3 with it at complexity 5. CELT alone would take a
-/// third of the time and as good a grade at twice the bits, but over its echo callers were understood less often.
-const BITS_PER_SECOND: i32 = 24_000;
-/// As good with the copy of the last packet that error correction carries. Below some 25 kb/s libopus leaves that copy out.
-const ARMED_BITS_PER_SECOND: i32 = 36_000;
+/// What the encoder is set to.
+///
+/// At complexity 5 each sounds as good as the others (PESQ, ITU-T P.862.2: 3.7 for espeak-ng, 4.3 for flite), and a frame takes
+/// 80 µs in CELT and 200 to 260 µs in SILK: what CELT saves in time it costs in bits.
+struct Tuning {
+    application: Application,
+    /// Bits per second. Voice over IP has both below 64 kb/s plus the same of headers.
+    bits: i32,
+    /// Against which every packet carries a copy of the one before, in percent.
+    loss: u8,
+}
+
+/// Where nothing is lost. CELT alone, which looks 2.5 ms ahead instead of 6.5 but cannot carry copies.
+const CLEAN: Tuning = Tuning {
+    application: Application::LowDelay,
+    bits: 48_000,
+    loss: 0,
+};
+/// Where packets are lost. libopus leaves the copy out below some 25 kb/s, and gives up bandwidth for it above 5 %.
+const LOSSY: Tuning = Tuning {
+    application: Application::Voip,
+    bits: 36_000,
+    loss: 5,
+};
+/// Where nothing is lost and the peer has no use for more (RFC 7587 §3.1.1: 16 to 20 kb/s are the sweet spot of wideband speech).
+const FRUGAL: Tuning = Tuning {
+    application: Application::Voip,
+    bits: 24_000,
+    loss: 0,
+};
+/// Reports in a row that tell of no loss after which a line that has lost packets is taken for a clean one.
+const CLEAN_REPORTS: u32 = 3;
 /// The least that libopus can be set to, in bits per second.
 const LEAST_BITS: i32 = 6_000;
-/// The loss that the encoder arms against: what a bad line has and a good one does not suffer from. Above 5 % libopus
-/// would give up bandwidth for the copy.
-const EXPECTED_LOSS_PERCENT: u8 = 5;
-/// Reports in a row that tell of no loss after which a line that has lost packets is taken for a clean one, and the copy is
-/// left out: it takes a quarter of an encoder's time.
-const CLEAN_REPORTS: u32 = 3;
 /// Missing sound is made up in steps of 2.5 ms: libopus refuses anything else.
 const CONCEALMENT_STEP: usize = 40;
 /// 120 ms: the longest packet (RFC 6716 §3.1), and as much as libopus makes up at once.
@@ -97,21 +118,26 @@ impl Decoder {
 /// Silent frames that are encoded before the last of their packets is sent again for those that follow: by then the
 /// encoder has nothing left to say.
 const SETTLED: u32 = 25;
-/// The longest packet of silence that is kept. libopus writes 7 to 8 bytes.
+/// The longest packet of silence that is kept. libopus writes 8 bytes at most.
 const SILENCE_BYTES: usize = 32;
 
 /// One direction's encoder.
 ///
-/// Agents are silent for half of a call, and libopus takes as long over silence as over speech (200 µs a frame at
-/// complexity 5, which would be 1 % of a core): so after half a second of it the same packet is sent again and again.
+/// Agents are silent for half of a call, and libopus takes as long over silence as over speech: so after half a second of it
+/// the same packet is sent again and again.
 ///
-/// It arms against loss until the peer has told several times that there is none, and again at the first that there is.
+/// It arms against loss until the peer has told that there is none, and again at the first that there is.
 pub(super) struct Encoder {
     coder: coder::Encoder,
+    application: Application,
     /// What the peer wants at most, in bits per second.
     most_bits: i32,
+    /// Whether packets carry copies, if the bits suffice.
+    is_armed: bool,
     /// Reports in a row that tell of no loss.
     clean_reports: u32,
+    /// Whether the next packet is the first after a reset, and may rely on none before.
+    is_at_beginning: bool,
     /// In a row.
     silent_frames: u32,
     silence: [u8; SILENCE_BYTES],
@@ -122,7 +148,7 @@ pub(super) struct Encoder {
 impl Encoder {
     /// An encoder at its beginning. `complexity` is 0–10; more is taken for 10.
     pub(super) fn new(complexity: u8) -> Self {
-        let mut encoder = coder::Encoder::new(RATE, Channels::Mono, Application::Voip)
+        let mut encoder = coder::Encoder::new(RATE, Channels::Mono, LOSSY.application)
             .expect("libopus refuses an encoder only when there is no memory");
         let set = encoder
             .set_complexity(complexity.min(10))
@@ -131,46 +157,58 @@ impl Encoder {
         set.expect("every setting is inside the range that libopus documents");
         let mut encoder = Self {
             coder: encoder,
+            application: LOSSY.application,
             most_bits: i32::MAX,
+            is_armed: true,
             // Most lines are clean, and the first report says so.
             clean_reports: CLEAN_REPORTS - 1,
+            is_at_beginning: false,
             silent_frames: 0,
             silence: [0; SILENCE_BYTES],
             silence_bytes: 0,
         };
-        encoder.arm(true);
+        encoder.tune();
         encoder
     }
 
     /// Sends no more than so many bits per second, on average.
     pub(super) fn limit(&mut self, bits_per_second: u32) {
         self.most_bits = bits_per_second.try_into().unwrap_or(i32::MAX);
-        self.arm(self.clean_reports < CLEAN_REPORTS);
+        self.tune();
     }
 
     /// Heeds a report of the peer: the share of our packets that were lost since its last one.
     pub(super) fn heed_loss(&mut self, fraction_lost: u8) {
-        let was_armed = self.clean_reports < CLEAN_REPORTS;
-        self.clean_reports = if fraction_lost > 0 {
-            0
-        } else {
-            self.clean_reports.saturating_add(1)
-        };
-        let is_armed = self.clean_reports < CLEAN_REPORTS;
-        if is_armed != was_armed {
-            self.arm(is_armed);
+        if fraction_lost == 0 {
+            self.clean_reports = self.clean_reports.saturating_add(1);
+            return;
+        }
+        self.clean_reports = 0;
+        if !self.is_armed {
+            self.is_armed = true;
+            // Should it be in the middle of a word, a click is nothing to what is lost.
+            self.tune();
         }
     }
 
-    fn arm(&mut self, against_loss: bool) {
-        let (bits, loss) = if against_loss {
-            (ARMED_BITS_PER_SECOND, EXPECTED_LOSS_PERCENT)
+    /// Sets libopus for the line as it is known. For another application it begins anew, or would not take to it.
+    fn tune(&mut self) {
+        let tuning = if self.is_armed {
+            LOSSY
+        } else if self.most_bits < CLEAN.bits {
+            FRUGAL
         } else {
-            (BITS_PER_SECOND, 0)
+            CLEAN
         };
-        let bits = bits.min(self.most_bits).max(LEAST_BITS);
-        let set = self.coder.set_bitrate(Bitrate::BitsPerSecond(bits));
-        set.and_then(|()| self.coder.set_packet_loss_perc(loss))
+        if self.application != tuning.application {
+            self.application = tuning.application;
+            self.reset();
+        }
+        let bits = tuning.bits.min(self.most_bits).max(LEAST_BITS);
+        self.coder
+            .set_application(tuning.application)
+            .and_then(|()| self.coder.set_bitrate(Bitrate::BitsPerSecond(bits)))
+            .and_then(|()| self.coder.set_packet_loss_perc(tuning.loss))
             .expect("every setting is inside the range that libopus documents");
     }
 
@@ -182,7 +220,12 @@ impl Encoder {
         whole[..given].copy_from_slice(&samples[..given]);
         if whole.iter().any(|sample| *sample != 0) {
             self.silent_frames = 0;
-            return self.coder.encode(&whole, out).unwrap_or(0);
+            return self.encode_whole(&whole, out);
+        }
+        if self.is_armed && self.clean_reports >= CLEAN_REPORTS {
+            self.is_armed = false;
+            // In silence nobody hears the change.
+            self.tune();
         }
         let is_settled = self.silent_frames >= SETTLED;
         if is_settled && let Some(silence) = self.silence().filter(|it| it.len() <= out.len()) {
@@ -190,7 +233,7 @@ impl Encoder {
             return silence.len();
         }
         self.silent_frames += 1;
-        let bytes = self.coder.encode(&whole, out).unwrap_or(0);
+        let bytes = self.encode_whole(&whole, out);
         self.silence_bytes = if bytes <= SILENCE_BYTES { bytes } else { 0 };
         self.silence[..self.silence_bytes].copy_from_slice(&out[..self.silence_bytes]);
         bytes
@@ -199,10 +242,24 @@ impl Encoder {
     /// Forgets what was said: the samples that wait in the filters, and the last frame, which the next packet would carry
     /// again for error correction.
     pub(super) fn reset(&mut self) {
+        // The far end's decoder has not forgotten, and must not add its own past to what comes next.
         self.coder
             .reset_state()
+            .and_then(|()| self.coder.set_prediction_disabled(true))
             .expect("an encoder can always be reset");
+        self.is_at_beginning = true;
         self.silent_frames = 0;
+    }
+
+    fn encode_whole(&mut self, samples: &[i16; MAX_FRAME_SAMPLES], out: &mut [u8]) -> usize {
+        let bytes = self.coder.encode(samples, out).unwrap_or(0);
+        if self.is_at_beginning {
+            self.is_at_beginning = false;
+            self.coder
+                .set_prediction_disabled(false)
+                .expect("every setting is inside the range that libopus documents");
+        }
+        bytes
     }
 
     /// The last packet of silence.
