@@ -42,7 +42,8 @@ pub struct Webrtc {
     pub turn_secret: Option<Secret>,
     /// For how long a caller's TURN credentials are good, whole seconds. Default 1 h (1 min–1 day).
     pub turn_credential_life: Duration,
-    /// The codecs that may be agreed on, the best first; at least one, none twice, never G.722. Default: Opus, PCMU, PCMA.
+    /// The codecs that may be agreed on; of several the caller's order decides. At least one, none twice, never G.722. Default:
+    /// Opus, PCMU, PCMA.
     pub codecs: Vec<Codec>,
     /// How hard Opus is encoded. Default 5 (0–10).
     pub opus_complexity: u8,
