@@ -11,8 +11,9 @@ use std::net::IpAddr;
 pub const MAX_BODY_BYTES: usize = 16 * 1024;
 /// The most media lines: a video conference with slides has five, and each costs a line in the answer.
 pub const MAX_MEDIA: usize = 16;
-/// The most attributes of the session or of one media line: every format may have four, and candidates come on top.
-pub const MAX_ATTRIBUTES: usize = 128;
+/// The most attributes of the session or of one media line: a browser writes some 170 about its video, and candidates come on
+/// top. [`MAX_BODY_BYTES`] bounds those of all lines together.
+pub const MAX_ATTRIBUTES: usize = 512;
 /// The most formats of one media line. There are only 128 payload types, and the longest lists seen name 25.
 pub const MAX_FORMATS: usize = 64;
 
@@ -483,8 +484,8 @@ mod tests {
             ),
             (formats(64), Ok(())),
             (formats(65), Err(ParseError::TooManyFormats)),
-            (lines("a=x\r\n", 124), Ok(())),
-            (lines("a=x\r\n", 125), Err(ParseError::TooManyAttributes)),
+            (lines("a=x\r\n", 508), Ok(())),
+            (lines("a=x\r\n", 509), Err(ParseError::TooManyAttributes)),
             (lines("\n", MAX_BODY_BYTES - BODY.len()), Ok(())),
             (
                 lines("\n", MAX_BODY_BYTES - BODY.len() + 1),
@@ -494,6 +495,27 @@ mod tests {
             let result = Description::parse(body.as_bytes()).map(|_| ());
             assert_eq!(result, expected, "{body}");
         }
+    }
+
+    #[test]
+    fn all_that_a_browser_says_of_its_video_is_read() {
+        // Each codec with what it can report, and a second number for what is sent again.
+        let codecs: String = (41..63)
+            .map(|half| {
+                let (number, again) = (2 * half, 2 * half + 1);
+                let reports = ["goog-remb", "transport-cc", "ccm fir", "nack", "nack pli"];
+                let reports = reports.map(|report| format!("a=rtcp-fb:{number} {report}\r\n"));
+                format!(
+                    "a=rtpmap:{number} H264/90000\r\n{}a=fmtp:{number} packetization-mode=1\r\n\
+                     a=rtpmap:{again} rtx/90000\r\na=fmtp:{again} apt={number}\r\n",
+                    reports.concat()
+                )
+            })
+            .collect();
+        let numbers: Vec<String> = (82..126).map(|number| number.to_string()).collect();
+        let numbers = numbers.join(" ");
+        let body = format!("{BODY}m=video 9 UDP/TLS/RTP/SAVPF {numbers}\r\n{codecs}");
+        assert_eq!(parse(&body).media[1].attributes.len(), 22 * 9);
     }
 
     #[test]
