@@ -139,6 +139,8 @@ def test_candidates_and_a_restart_by_patch(start, tmp_path, gateway, agent):
     ufrag, password = attribute(restarted.body, "ice-ufrag"), attribute(restarted.body, "ice-pwd")
     assert ufrag and ufrag != attribute(caller.answer, "ice-ufrag")
     assert password and password != attribute(caller.answer, "ice-pwd")
+    # As in the answer (RFC 9725, 4.3.3).
+    assert restarted.body.startswith("a=ice-lite\r\n") and "a=ice-lite" in caller.answer
     assert attribute(restarted.body, "candidate") and "a=end-of-candidates" in restarted.body
     assert restarted.headers["ETag"] not in (None, caller.etag)
     assert patch(trickle, If_Match=caller.etag).status == 412, "the old entity is gone"

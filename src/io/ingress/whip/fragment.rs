@@ -105,13 +105,14 @@ impl Fragment {
         Ok(())
     }
 
-    /// Our side of the restart that this fragment asked for. Our answers have no `a=ice-options`, and neither must this
-    /// (RFC 9725 §4.3.3).
+    /// Our side of the restart that this fragment asked for. As in our answers, there is `a=ice-lite` and neither
+    /// `a=ice-options` nor `a=ice-pacing`: none of these may change (RFC 9725 §4.3.3).
     pub(super) fn answer(&self, restarted: &Restarted) -> String {
         let mut text = String::new();
         let mut line = |line: std::fmt::Arguments<'_>| {
             write!(text, "{line}\r\n").expect("a string takes everything");
         };
+        line(format_args!("a=ice-lite"));
         if let Some(bundle) = &self.bundle {
             line(format_args!("a=group:{bundle}"));
         }
@@ -319,7 +320,8 @@ mod tests {
         let fragment = Fragment::parse(TRICKLED.as_bytes()).expect("it can be read");
         assert_eq!(
             fragment.answer(&restarted),
-            "a=group:BUNDLE 0 1\r\n\
+            "a=ice-lite\r\n\
+             a=group:BUNDLE 0 1\r\n\
              m=audio 9 UDP/TLS/RTP/SAVPF 111 0 8\r\n\
              a=mid:0\r\n\
              a=ice-ufrag:ours\r\n\
@@ -328,7 +330,8 @@ mod tests {
              a=end-of-candidates\r\n"
         );
         let bare = Fragment::parse(b"a=end-of-candidates").expect("it can be read");
-        let begins = "m=audio 9 UDP/TLS/RTP/SAVPF 0\r\na=mid:0\r\na=ice-ufrag:ours\r\n";
+        let begins =
+            "a=ice-lite\r\nm=audio 9 UDP/TLS/RTP/SAVPF 0\r\na=mid:0\r\na=ice-ufrag:ours\r\n";
         assert!(bare.answer(&restarted).starts_with(begins));
     }
 

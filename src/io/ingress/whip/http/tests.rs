@@ -170,7 +170,7 @@ async fn an_ice_restart_is_answered_with_our_side_and_a_new_entity_tag() {
         let ours = Fragment::parse(answer.body.as_bytes()).expect("a fragment");
         assert!(ours.credentials.is_some() && ours.candidates > 0 && ours.ended);
         assert!(!answer.body.contains("ysXw"), "ours, not theirs");
-        let begins = "m=audio 9 UDP/TLS/RTP/SAVPF 111\r\na=mid:0\r\n";
+        let begins = "a=ice-lite\r\nm=audio 9 UDP/TLS/RTP/SAVPF 111\r\na=mid:0\r\n";
         assert!(answer.body.starts_with(begins), "{}", answer.body);
         let new = answer.header(ETAG);
         assert_ne!(new, old);
