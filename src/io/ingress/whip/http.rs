@@ -161,22 +161,21 @@ async fn change_session(
     }
     let precondition = Precondition::of(request.headers())?;
     // Before the body: what is not for this ICE session need not be read.
-    match &precondition {
-        Precondition::Tags(tags) if !tags.contains(&session.etag()) => {
-            return Err(Refused::PreconditionFailed);
-        }
-        Precondition::Tags(_) | Precondition::Any => {}
-    }
+    precondition.check(&session.etag())?;
     let body = offer_body::bytes(request, BODY_TIMEOUT).await?;
+    // And after it: another restart may have come meanwhile.
+    precondition.check(&session.etag())?;
     let fragment = Fragment::parse(&body).map_err(|why| {
         debug!(?why, "an SDP fragment cannot be read");
         Refused::BadFragment
     })?;
-    // Updated credentials make a restart; without any, it is a mistaken one.
+    // Updated credentials make a restart, whatever session it is asked of (RFC 9725 §4.3.3). Who asks any and brings none is
+    // mistaken.
     let is_restart = match (&precondition, &fragment.credentials) {
         (Precondition::Any, Some(theirs)) => !session.is_current(theirs),
         (Precondition::Any, None) => true,
-        (Precondition::Tags(_), _) => false,
+        (Precondition::Tags(_), Some(theirs)) => session.is_updated_by(theirs),
+        (Precondition::Tags(_), None) => false,
     };
     if is_restart {
         return restart(&session, fragment);

@@ -36,6 +36,18 @@ impl Precondition {
             .then_some(Self::Tags(tags))
             .ok_or(Refused::PreconditionRequired)
     }
+
+    /// Whether the ICE session of this entity tag is meant.
+    ///
+    /// # Errors
+    /// If it is not.
+    pub(super) fn check(&self, etag: &str) -> Result<(), Refused> {
+        let is_met = match self {
+            Self::Any => true,
+            Self::Tags(tags) => tags.iter().any(|tag| tag == etag),
+        };
+        is_met.then_some(()).ok_or(Refused::PreconditionFailed)
+    }
 }
 
 /// Adds the strong tags of a list, up to where it can no longer be read.

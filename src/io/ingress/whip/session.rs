@@ -232,6 +232,12 @@ impl Session {
         self.ice().theirs == *theirs
     }
 
+    /// Whether both differ from the client's present credentials, as those of a restart do (RFC 8445 §9).
+    pub(super) fn is_updated_by(&self, theirs: &Credentials) -> bool {
+        let present = &self.ice().theirs;
+        theirs.ufrag != present.ufrag && theirs.pwd != present.pwd
+    }
+
     /// Makes the ICE session anew.
     ///
     /// # Errors

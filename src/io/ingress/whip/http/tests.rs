@@ -174,12 +174,45 @@ async fn an_ice_restart_is_answered_with_our_side_and_a_new_entity_tag() {
         assert!(answer.body.starts_with(begins), "{}", answer.body);
         let new = answer.header(ETAG);
         assert_ne!(new, old);
-        let change = |etag: &str| patch_to(&path).header("if-match", etag).fragment(TRICKLE);
+        let trickle = format!("{RESTART}a=end-of-candidates\r\n");
+        let change = |etag: &str| patch_to(&path).header("if-match", etag).fragment(&trickle);
         let late = gateway.send(change(&old)).await;
         late.is_problem(412, "precondition_failed");
         let taken = gateway.send(change(new)).await;
         assert_eq!(taken.status, StatusCode::NO_CONTENT);
     }
+}
+
+#[tokio::test]
+async fn new_credentials_make_a_restart_of_the_present_ice_session_too() {
+    let gateway = Gateway::default();
+    let (path, old) = gateway.session("/whip/shop").await;
+    let change =
+        |etag: &str, fragment: &str| patch_to(&path).header("if-match", etag).fragment(fragment);
+    // Of one alone nothing is made.
+    for half in [
+        "a=ice-ufrag:ysXw\r\n",
+        "a=ice-pwd:vw5LmwG4y/e6dPP/zAP9Gp5k\r\n",
+    ] {
+        let name = half.split_once(':').expect("a value").0;
+        let lines = TRICKLE.split_inclusive("\r\n");
+        let mixed: String = lines
+            .map(|line| if line.starts_with(name) { half } else { line })
+            .collect();
+        let taken = gateway.send(change(&old, &mixed)).await;
+        assert_eq!(taken.status, StatusCode::NO_CONTENT, "{mixed}");
+    }
+    let answer = gateway.send(change(&old, RESTART)).await;
+    assert_eq!(answer.status, StatusCode::OK);
+    let ours = Fragment::parse(answer.body.as_bytes()).expect("a fragment");
+    assert!(ours.credentials.is_some() && ours.candidates > 0);
+    let new = answer.header(ETAG);
+    assert_ne!(new, old);
+    let late = gateway.send(change(&old, RESTART)).await;
+    late.is_problem(412, "precondition_failed");
+    // The same once more changes nothing.
+    let again = gateway.send(change(new, RESTART)).await;
+    assert_eq!(again.status, StatusCode::NO_CONTENT);
 }
 
 #[tokio::test]
