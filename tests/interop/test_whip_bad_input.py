@@ -91,8 +91,10 @@ OFFERS = {
     "no-audio": (NO_AUDIO, 406, "no_audio"),
     "video-only": (an_offer("96", kind="video") + "a=rtpmap:96 VP8/90000\r\n", 406, "no_audio"),
     "no-common-codec": (an_offer("18"), 406, "no_common_codec"),
+    "audio-over-tcp": (an_offer().replace("UDP/TLS", "TCP/TLS"), 406, "unknown_transport"),
     "no-fingerprint": (an_offer().replace("a=fingerprint", "a=x-fingerprint"), 406, "no_fingerprint"),
     "no-ice": (an_offer().replace("a=ice-ufrag", "a=x-ufrag"), 406, "no_ice_credentials"),
+    "no-rtcp-mux": (an_offer().replace("a=rtcp-mux", "a=x-rtcp-mux"), 406, "no_rtcp_mux"),
     "twenty-lines": (an_offer(lines=20), 422, "too_many_lines"),
     "64-KiB": (an_offer() + "a=x\r\n" * 13_200, 413, "body_too_large"),
 }

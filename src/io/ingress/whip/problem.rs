@@ -79,9 +79,11 @@ fn header(reason: Refused) -> Option<(HeaderName, &'static str)> {
         | Refused::BadOffer
         | Refused::TooManyLines
         | Refused::NoAudio
+        | Refused::UnknownTransport
         | Refused::NoCommonCodec
         | Refused::NoFingerprint
         | Refused::NoIceCredentials
+        | Refused::NoRtcpMux
         | Refused::Internal
         | Refused::NeverConnected => None,
     }

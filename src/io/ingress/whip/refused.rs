@@ -51,12 +51,16 @@ pub enum Refused {
     TooManyLines,
     /// An offer without audio.
     NoAudio,
+    /// An offer with audio over something else than RTP.
+    UnknownTransport,
     /// An offer without a codec that we may speak.
     NoCommonCodec,
     /// An offer without a usable DTLS fingerprint or role: there is no sound without encryption.
     NoFingerprint,
     /// An offer without a user fragment and password for ICE.
     NoIceCredentials,
+    /// An offer that wants reports on a port of their own.
+    NoRtcpMux,
     /// The gateway has no room for another call.
     Busy,
     /// The gateway is on its way out.
@@ -69,7 +73,7 @@ pub enum Refused {
 
 impl Refused {
     /// Every reason, so that each is a series from the start.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 31] = [
         Self::MethodNotAllowed,
         Self::MissingToken,
         Self::UnknownToken,
@@ -92,9 +96,11 @@ impl Refused {
         Self::BadOffer,
         Self::TooManyLines,
         Self::NoAudio,
+        Self::UnknownTransport,
         Self::NoCommonCodec,
         Self::NoFingerprint,
         Self::NoIceCredentials,
+        Self::NoRtcpMux,
         Self::Busy,
         Self::Draining,
         Self::Internal,
@@ -126,9 +132,11 @@ impl Refused {
             Self::BadOffer => "bad_offer",
             Self::TooManyLines => "too_many_lines",
             Self::NoAudio => "no_audio",
+            Self::UnknownTransport => "unknown_transport",
             Self::NoCommonCodec => "no_common_codec",
             Self::NoFingerprint => "no_fingerprint",
             Self::NoIceCredentials => "no_ice_credentials",
+            Self::NoRtcpMux => "no_rtcp_mux",
             Self::Busy => "busy",
             Self::Draining => "draining",
             Self::Internal => "internal",
@@ -148,9 +156,12 @@ impl Refused {
             Self::WrongRoute | Self::ForeignOrigin => StatusCode::FORBIDDEN,
             Self::NoRoute | Self::NoSession => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-            Self::NoAudio | Self::NoCommonCodec | Self::NoFingerprint | Self::NoIceCredentials => {
-                StatusCode::NOT_ACCEPTABLE
-            }
+            Self::NoAudio
+            | Self::UnknownTransport
+            | Self::NoCommonCodec
+            | Self::NoFingerprint
+            | Self::NoIceCredentials
+            | Self::NoRtcpMux => StatusCode::NOT_ACCEPTABLE,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::RestartUnderWay => StatusCode::CONFLICT,
             Self::PreconditionFailed => StatusCode::PRECONDITION_FAILED,
@@ -208,11 +219,15 @@ impl Refused {
                 "The offer is longer or has more media lines than this gateway takes."
             }
             Self::NoAudio => "The offer has no audio.",
+            Self::UnknownTransport => {
+                "The offer has its audio over something else than UDP/TLS/RTP/SAVPF."
+            }
             Self::NoCommonCodec => "The offer has none of the codecs that this gateway may speak.",
             Self::NoFingerprint => {
                 "The offer has no usable DTLS fingerprint and setup; there is no call without encryption."
             }
             Self::NoIceCredentials => "The offer has no ice-ufrag and ice-pwd.",
+            Self::NoRtcpMux => "The offer has no rtcp-mux; sound and reports come by one port.",
             Self::Busy => "The gateway has no room for another call at this moment.",
             Self::Draining => "The gateway is shutting down.",
             Self::Internal => "The gateway failed.",

@@ -282,9 +282,11 @@ impl From<ParseError> for Refused {
 impl From<Unusable> for Refused {
     fn from(reason: Unusable) -> Self {
         match reason {
-            Unusable::NoIce | Unusable::NoRtcpMux => Self::NoIceCredentials,
+            Unusable::NoIce => Self::NoIceCredentials,
+            Unusable::NoRtcpMux => Self::NoRtcpMux,
             Unusable::Sdp(refusal) => match refusal {
-                Refusal::NoAudio | Refusal::UnknownTransport => Self::NoAudio,
+                Refusal::NoAudio => Self::NoAudio,
+                Refusal::UnknownTransport => Self::UnknownTransport,
                 Refusal::NoCommonCodec => Self::NoCommonCodec,
                 Refusal::SecurityRequired
                 | Refusal::SecurityOff

@@ -302,6 +302,25 @@ async fn an_offer_must_be_sdp() {
 }
 
 #[tokio::test]
+async fn an_offer_that_cannot_be_taken_is_refused_for_its_own_reason() {
+    let gateway = Gateway::default();
+    for (from, to, status, reason) in [
+        ("m=audio", "m=video", 406, "no_audio"),
+        ("UDP/TLS/RTP", "TCP/TLS/RTP", 406, "unknown_transport"),
+        ("111 0 8 110", "110", 406, "no_common_codec"),
+        ("a=fingerprint", "a=x", 406, "no_fingerprint"),
+        ("a=ice-ufrag", "a=x", 406, "no_ice_credentials"),
+        ("a=rtcp-mux", "a=x", 406, "no_rtcp_mux"),
+    ] {
+        assert!(OFFER.contains(from));
+        let answer = gateway
+            .send(post("/whip/shop").sdp(&OFFER.replace(from, to)))
+            .await;
+        answer.is_problem(status, reason);
+    }
+}
+
+#[tokio::test]
 async fn a_body_over_the_limit_is_not_read() {
     let gateway = Gateway::default();
     let long = format!("{OFFER}a=x:{}\r\n", "x".repeat(MAX_BODY_BYTES));
