@@ -91,6 +91,7 @@ OFFERS = {
     "no-audio": (NO_AUDIO, 406, "no_audio"),
     "video-only": (an_offer("96", kind="video") + "a=rtpmap:96 VP8/90000\r\n", 406, "no_audio"),
     "no-common-codec": (an_offer("18"), 406, "no_common_codec"),
+    "two-lines-of-audio": (an_offer(lines=2), 422, "several_audio_lines"),
     "audio-over-tcp": (an_offer().replace("UDP/TLS", "TCP/TLS"), 406, "unknown_transport"),
     "no-fingerprint": (an_offer().replace("a=fingerprint", "a=x-fingerprint"), 406, "no_fingerprint"),
     "no-ice": (an_offer().replace("a=ice-ufrag", "a=x-ufrag"), 406, "no_ice_credentials"),

@@ -70,6 +70,9 @@ pub enum Unusable {
     /// For what any telephone's would be refused for.
     #[error("{0}")]
     Sdp(Refusal),
+    /// It has more lines of audio than the one of a call.
+    #[error("several lines of audio are offered")]
+    SeveralAudioLines,
     /// It has no user name and password of ICE.
     #[error("no ICE credentials are offered")]
     NoIce,
@@ -83,6 +86,11 @@ pub enum Unusable {
 /// # Errors
 /// Why it cannot be taken.
 pub fn answer(ours: &Ours, offer: &Description) -> Result<Answer, Unusable> {
+    // To take one and refuse the others would be no answer to a client that counts on them (RFC 9725 §4.4.2).
+    let voices = offer.media.iter().filter(|media| media.is_audio());
+    if voices.filter(|media| is_wanted(media)).count() > 1 {
+        return Err(Unusable::SeveralAudioLines);
+    }
     let local = local(ours);
     let answer =
         sdp::answer::answer(&local, &placed(offer, local.address)).map_err(Unusable::Sdp)?;

@@ -256,6 +256,24 @@ fn what_cannot_be_taken_is_refused_for_its_reason() {
 }
 
 #[test]
+fn of_several_lines_of_audio_only_one_may_be_open() {
+    let lines = |line: &str| altered("chromium_audio_data", "m=application", line);
+    for (more, is_taken) in [
+        ("m=audio 0 UDP/TLS/RTP/SAVPF 0\r\nm=application", true),
+        ("m=video 9 UDP/TLS/RTP/SAVPF 96\r\nm=application", true),
+        ("m=audio 9 UDP/TLS/RTP/SAVPF 0\r\nm=application", false),
+        (
+            "m=audio 0 UDP/TLS/RTP/SAVPF 0\r\na=bundle-only\r\nm=application",
+            false,
+        ),
+    ] {
+        let refusal = answer(&ours(), &lines(more)).err();
+        let expected = (!is_taken).then_some(Unusable::SeveralAudioLines);
+        assert_eq!(refusal, expected, "{more}");
+    }
+}
+
+#[test]
 fn only_channels_that_share_the_path_of_the_voice_are_taken() {
     for (from, to) in [
         ("a=group:BUNDLE 0 1", "a=group:BUNDLE 0"),

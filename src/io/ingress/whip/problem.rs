@@ -79,6 +79,7 @@ fn header(reason: Refused) -> Option<(HeaderName, &'static str)> {
         | Refused::BadOffer
         | Refused::TooManyLines
         | Refused::NoAudio
+        | Refused::SeveralAudioLines
         | Refused::UnknownTransport
         | Refused::NoCommonCodec
         | Refused::NoFingerprint

@@ -51,6 +51,8 @@ pub enum Refused {
     TooManyLines,
     /// An offer without audio.
     NoAudio,
+    /// An offer with several lines of audio.
+    SeveralAudioLines,
     /// An offer with audio over something else than RTP.
     UnknownTransport,
     /// An offer without a codec that we may speak.
@@ -73,7 +75,7 @@ pub enum Refused {
 
 impl Refused {
     /// Every reason, so that each is a series from the start.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 32] = [
         Self::MethodNotAllowed,
         Self::MissingToken,
         Self::UnknownToken,
@@ -96,6 +98,7 @@ impl Refused {
         Self::BadOffer,
         Self::TooManyLines,
         Self::NoAudio,
+        Self::SeveralAudioLines,
         Self::UnknownTransport,
         Self::NoCommonCodec,
         Self::NoFingerprint,
@@ -132,6 +135,7 @@ impl Refused {
             Self::BadOffer => "bad_offer",
             Self::TooManyLines => "too_many_lines",
             Self::NoAudio => "no_audio",
+            Self::SeveralAudioLines => "several_audio_lines",
             Self::UnknownTransport => "unknown_transport",
             Self::NoCommonCodec => "no_common_codec",
             Self::NoFingerprint => "no_fingerprint",
@@ -167,7 +171,7 @@ impl Refused {
             Self::PreconditionFailed => StatusCode::PRECONDITION_FAILED,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedOffer | Self::UnsupportedChange => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::TooManyLines | Self::RestartWithoutCredentials => {
+            Self::TooManyLines | Self::SeveralAudioLines | Self::RestartWithoutCredentials => {
                 StatusCode::UNPROCESSABLE_ENTITY
             }
             Self::PreconditionRequired => StatusCode::PRECONDITION_REQUIRED,
@@ -219,6 +223,7 @@ impl Refused {
                 "The offer is longer or has more media lines than this gateway takes."
             }
             Self::NoAudio => "The offer has no audio.",
+            Self::SeveralAudioLines => "The offer has several lines of audio; a call takes one.",
             Self::UnknownTransport => {
                 "The offer has its audio over something else than UDP/TLS/RTP/SAVPF."
             }

@@ -282,6 +282,7 @@ impl From<ParseError> for Refused {
 impl From<Unusable> for Refused {
     fn from(reason: Unusable) -> Self {
         match reason {
+            Unusable::SeveralAudioLines => Self::SeveralAudioLines,
             Unusable::NoIce => Self::NoIceCredentials,
             Unusable::NoRtcpMux => Self::NoRtcpMux,
             Unusable::Sdp(refusal) => match refusal {

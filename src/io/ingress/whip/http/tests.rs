@@ -306,6 +306,12 @@ async fn an_offer_that_cannot_be_taken_is_refused_for_its_own_reason() {
     let gateway = Gateway::default();
     for (from, to, status, reason) in [
         ("m=audio", "m=video", 406, "no_audio"),
+        (
+            "m=audio",
+            "m=audio 9 UDP/TLS/RTP/SAVPF 0\r\nm=audio",
+            422,
+            "several_audio_lines",
+        ),
         ("UDP/TLS/RTP", "TCP/TLS/RTP", 406, "unknown_transport"),
         ("111 0 8 110", "110", 406, "no_common_codec"),
         ("a=fingerprint", "a=x", 406, "no_fingerprint"),
