@@ -40,6 +40,10 @@ pub const MAX_CHANNELS: usize = 4;
 /// Streams that a peer may use, whatever for: each takes memory, and the crate allows 65,536. The pages of this world use
 /// a handful.
 const MAX_STREAMS: usize = 64;
+/// RE-CONFIG chunks (RFC 6525 §3.1) of both sides in a call: each side asks to close a stream and is answered, and every stream
+/// may be closed once. The crate keeps all requests that are ahead of what has come, and answers each of them whenever something
+/// comes.
+const MAX_RECONFIGS: usize = 4 * MAX_STREAMS;
 /// Beginnings of the peer that are kept: the crate takes each repeat of an INIT for another, and cannot know which of its
 /// answers has arrived.
 const MAX_BEGINNINGS: usize = 4;
@@ -52,6 +56,10 @@ pub const MAX_MESSAGE_BYTES: u32 = 16 * 1_024;
 const PATIENCE: Duration = Duration::from_millis(300);
 /// RFC 8841 §5: what everybody uses.
 pub const SCTP_PORT: u16 = 5_000;
+/// RFC 9260 §3.1.
+const PACKET_HEADER_BYTES: usize = 12;
+/// The type of a RE-CONFIG chunk.
+const RE_CONFIG: u8 = 0x82;
 /// The crate tells associations apart by their tags, so the address stands for nobody.
 const PEER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 1);
 
@@ -76,6 +84,8 @@ pub struct Channels {
     /// Opened, and not told yet.
     news: VecDeque<ChannelId>,
     outgoing: VecDeque<Bytes>,
+    /// RE-CONFIG chunks so far, of both sides.
+    reconfigs: usize,
     /// What the peer has sent was too much for the crate, of which nothing is asked any more.
     is_broken: bool,
 }
@@ -115,6 +125,7 @@ impl Channels {
             open: Vec::new(),
             news: VecDeque::new(),
             outgoing: VecDeque::new(),
+            reconfigs: 0,
             is_broken: false,
         }
     }
@@ -124,14 +135,21 @@ impl Channels {
         if self.is_broken || may_skip_ahead(&packet) {
             return;
         }
+        self.reconfigs += lengths_of(RE_CONFIG, &packet).count();
         // The crate takes some lengths for granted (that of an error's cause, RFC 9260 §3.3.10, for one) and panics.
         let heard = catch_unwind(AssertUnwindSafe(|| self.hear(packet, now)));
-        if heard.is_err() {
-            self.is_broken = true;
-            self.associations.clear();
-            self.open.clear();
-            self.begin_at = None;
+        if heard.is_err() || self.reconfigs > MAX_RECONFIGS {
+            self.give_up();
         }
+    }
+
+    /// Asks nothing of the crate any more.
+    fn give_up(&mut self) {
+        self.is_broken = true;
+        self.associations.clear();
+        self.open.clear();
+        self.outgoing.clear();
+        self.begin_at = None;
     }
 
     fn hear(&mut self, packet: Bytes, now: Instant) {
@@ -288,6 +306,9 @@ impl Channels {
             begun.read(&mut self.open, &mut self.news, now);
             while let Some(transmit) = begun.association.poll_transmit(now) {
                 if let Payload::RawEncode(packets) = transmit.message {
+                    let is_reconfig =
+                        |packet: &&Bytes| packet.get(PACKET_HEADER_BYTES) == Some(&RE_CONFIG);
+                    self.reconfigs += packets.iter().filter(is_reconfig).count();
                     self.outgoing.extend(packets);
                 }
             }
@@ -362,18 +383,21 @@ fn take(
 }
 
 /// Whether there may be a FORWARD-TSN (RFC 3758 §3.2) in a packet: the crate counts up to its number one by one, which may be two
-/// thousand million, and only a peer that has given messages up sends it. Where the crate looks for chunks depends on what it
-/// has made of those before, but always in steps of four bytes.
+/// thousand million, and only a peer that has given messages up sends it.
 fn may_skip_ahead(packet: &[u8]) -> bool {
-    const PACKET_HEADER: usize = 12;
     const FORWARD_TSN: u8 = 0xc0;
+    lengths_of(FORWARD_TSN, packet).any(|length| length.is_multiple_of(4))
+}
+
+/// The lengths of all that may be a chunk of this kind, which has eight bytes at least. Where the crate looks for chunks depends
+/// on what it has made of those before, but always in steps of four bytes.
+fn lengths_of(kind: u8, packet: &[u8]) -> impl Iterator<Item = usize> {
     const SHORTEST: usize = 8;
-    let ends = packet.get(PACKET_HEADER..).unwrap_or_default();
-    (0..ends.len() / 4).any(|words| {
+    let ends = packet.get(PACKET_HEADER_BYTES..).unwrap_or_default();
+    (0..ends.len() / 4).filter_map(move |words| {
         let chunk = &ends[4 * words..];
         let length = usize::from(u16::from_be_bytes([chunk[2], chunk[3]]));
-        let fits = length.is_multiple_of(4) && (SHORTEST..=chunk.len()).contains(&length);
-        chunk[0] == FORWARD_TSN && fits
+        (chunk[0] == kind && (SHORTEST..=chunk.len()).contains(&length)).then_some(length)
     })
 }
 

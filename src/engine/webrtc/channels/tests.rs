@@ -228,6 +228,43 @@ fn a_peer_that_gives_two_thousand_million_messages_up_is_not_believed() {
 }
 
 #[test]
+fn a_peer_that_closes_ahead_of_what_it_sends_is_heard_a_limited_number_of_times() {
+    // Each is also answered.
+    const MOST: usize = MAX_RECONFIGS / 2;
+    for (requests, is_heard) in [(MOST, true), (MOST + 1, false)] {
+        let mut pair = Pair::connected();
+        let (channel, closing) = pair.closing();
+        for number in 0..requests {
+            pair.ours.receive(closing(number), pair.now);
+        }
+        assert_eq!(pair.ours.send(channel, "hello", pair.now), is_heard);
+        pair.run(Duration::from_secs(1), |_, _| true);
+        let expected: &[&str] = if is_heard { &["hello"] } else { &[] };
+        assert_eq!(pair.client.texts(0), expected);
+    }
+}
+
+#[test]
+fn what_a_peer_closes_ahead_is_not_answered_with_all_that_it_sends() {
+    let mut pair = Pair::connected();
+    let (channel, closing) = pair.closing();
+    for number in 0..MAX_RECONFIGS / 3 {
+        pair.ours.receive(closing(number), pair.now);
+    }
+    let mut sent = 0;
+    for _ in 0..20 {
+        pair.client
+            .write(0, b"?", PayloadProtocolIdentifier::String);
+        pair.run(2 * DELAY, |_, _| {
+            sent += 1;
+            true
+        });
+    }
+    assert!(sent < MAX_RECONFIGS, "{sent}");
+    assert!(!pair.ours.send(channel, "hello", pair.now));
+}
+
+#[test]
 fn a_packet_at_which_the_crate_panics_ends_the_channels_and_nothing_else() {
     // An error whose cause is longer than itself, alone and behind a chunk that the crate takes for shorter than it says.
     for chunks in [
@@ -340,6 +377,30 @@ impl Pair {
         pair.run(Duration::from_secs(1), |_, _| true);
         assert!(pair.client.is_connected);
         pair
+    }
+
+    /// Has the peer open a channel; what it would write, each with another number, to close it once far more has come.
+    fn closing(&mut self) -> (ChannelId, impl Fn(usize) -> Bytes + use<>) {
+        let mut opening = Vec::new();
+        self.client.open(0);
+        self.run(Duration::from_secs(1), |_, packet| {
+            const DATA: u8 = 0;
+            if opening.is_empty() && packet[PACKET_HEADER_BYTES] == DATA {
+                opening.clone_from(packet);
+            }
+            true
+        });
+        let channel = self.ours.poll_opened().expect("it is open");
+        let tsn = u32::from_be_bytes(opening[16..20].try_into().expect("four"));
+        let ahead = tsn.wrapping_add(1_000).to_be_bytes();
+        let header = opening[..PACKET_HEADER_BYTES].to_vec();
+        let closing = move |number: usize| {
+            let number = (number as u32).to_be_bytes();
+            // RFC 6525 §4.1.
+            let request = [&[0, 13, 0, 18][..], &number, &[0; 4], &ahead, &[0; 4]].concat();
+            with_sum([&header, &[RE_CONFIG, 0, 0, 22][..], &request].concat())
+        };
+        (channel, closing)
     }
 
     /// `pass` may change a packet, or keep it.
