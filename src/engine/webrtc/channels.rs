@@ -71,6 +71,17 @@ pub struct ChannelId {
     stream: u16,
 }
 
+#[cfg(test)]
+impl ChannelId {
+    /// For tests of what holds them.
+    pub(crate) const fn of_stream(stream: u16) -> Self {
+        Self {
+            association: 0,
+            stream,
+        }
+    }
+}
+
 /// The channels of one connection.
 pub struct Channels {
     endpoint: Endpoint,
@@ -174,6 +185,11 @@ impl Channels {
     /// The next channel that the peer has opened.
     pub fn poll_opened(&mut self) -> Option<ChannelId> {
         self.news.pop_front()
+    }
+
+    /// Whether a channel that the peer has opened is still there.
+    pub fn is_open(&self, channel: ChannelId) -> bool {
+        self.open.contains(&channel)
     }
 
     /// Writes a message; `false` if the channel is gone or so much waits already that this is not taken.

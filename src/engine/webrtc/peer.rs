@@ -202,6 +202,12 @@ impl Peer {
         }
     }
 
+    /// Whether a channel that the peer has opened is still there.
+    pub fn has_open(&self, channel: ChannelId) -> bool {
+        let channels = self.channels.as_ref();
+        channels.is_some_and(|channels| channels.is_open(channel))
+    }
+
     /// Writes into a channel; `false` if it is gone, or the peer takes too long to read.
     #[must_use]
     pub fn tell(&mut self, channel: ChannelId, text: &str, now: Instant) -> bool {

@@ -103,8 +103,10 @@ fn a_channel_that_is_closed_makes_room_and_the_others_stay() {
     let opened: Vec<ChannelId> = std::iter::from_fn(|| pair.ours.poll_opened()).collect();
     assert_eq!(opened, [0, 1, 2, 3].map(channel_of));
     assert_eq!(pair.client.acknowledged, [0, 1, 2, 3]);
+    assert!(pair.ours.is_open(channel_of(1)));
     pair.client.close(1, pair.now);
     pair.run(Duration::from_secs(3), |_, _| true);
+    assert!(!pair.ours.is_open(channel_of(1)) && pair.ours.is_open(channel_of(2)));
     assert!(!pair.ours.send(channel_of(1), "gone", pair.now));
     assert!(pair.ours.send(channel_of(2), "still here", pair.now));
     pair.client.open(7);
@@ -619,10 +621,7 @@ impl Client {
 
 /// A channel of the first association.
 const fn channel_of(stream: u16) -> ChannelId {
-    ChannelId {
-        association: 0,
-        stream,
-    }
+    ChannelId::of_stream(stream)
 }
 
 /// The packet with its checksum made right: CRC-32C over all of it (RFC 9260 §6.8, appendix A).

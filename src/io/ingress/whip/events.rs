@@ -21,8 +21,8 @@ use crate::io::journal::Line;
 
 /// What the peer is told, and how far.
 pub(super) struct Events {
-    /// Whether channels were agreed on, so that one is sure to be opened.
-    is_reader_expected: bool,
+    /// Whether channels were agreed on, so that one is sure to be opened, and none has been yet.
+    is_reader_awaited: bool,
     journal: Option<Journal>,
     readers: Vec<Reader>,
 }
@@ -38,10 +38,10 @@ struct Reader {
 }
 
 impl Events {
-    /// Nothing to tell yet; `is_reader_expected` if the peer may open channels.
-    pub(super) const fn new(is_reader_expected: bool) -> Self {
+    /// Nothing to tell yet; `is_reader_awaited` if the peer may open channels.
+    pub(super) const fn new(is_reader_awaited: bool) -> Self {
         Self {
-            is_reader_expected,
+            is_reader_awaited,
             journal: None,
             readers: Vec::new(),
         }
@@ -57,6 +57,7 @@ impl Events {
         let Some(journal) = &self.journal else {
             return;
         };
+        self.is_reader_awaited = false;
         let (mut lines, live) = journal.read();
         lines.reverse();
         self.readers.push(Reader {
@@ -96,19 +97,25 @@ impl Events {
 
     /// Tells what there is.
     pub(super) fn tell(&mut self, peer: &mut Peer, now: Instant) {
+        self.forget_all_but(|channel| peer.has_open(channel));
         for reader in &mut self.readers {
             reader.tell(peer, now);
         }
     }
 
+    /// A channel that is closed is not told any more; a peer may open and close many.
+    fn forget_all_but(&mut self, is_open: impl Fn(ChannelId) -> bool) {
+        self.readers.retain(|reader| is_open(reader.channel));
+    }
+
     /// Whether the peer has yet to open its first channel.
-    pub(super) fn are_awaited(&self) -> bool {
-        self.is_reader_expected && self.readers.is_empty()
+    pub(super) const fn are_awaited(&self) -> bool {
+        self.is_reader_awaited
     }
 
     /// Whether every channel has been told the end.
     pub(super) fn are_told(&self) -> bool {
-        !self.are_awaited() && self.readers.iter().all(|reader| reader.has_last)
+        !self.is_reader_awaited && self.readers.iter().all(|reader| reader.has_last)
     }
 }
 
@@ -128,5 +135,29 @@ impl Reader {
                 self.missed += 1;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::call::end::EndReason;
+
+    #[test]
+    fn channels_that_are_closed_are_neither_kept_nor_waited_for() {
+        let mut events = Events::new(true);
+        let journal = Journal::new();
+        events.follow(journal.clone());
+        assert!(events.are_awaited() && !events.are_told());
+        for stream in 0..3 {
+            events.open(ChannelId::of_stream(stream));
+        }
+        journal.end(EndReason::AgentEnded);
+        events.forget_all_but(|channel| channel == ChannelId::of_stream(1));
+        assert_eq!(events.readers.len(), 1);
+        assert!(!events.are_awaited() && !events.are_told());
+        events.forget_all_but(|_| false);
+        assert!(events.readers.is_empty());
+        assert!(!events.are_awaited() && events.are_told());
     }
 }
