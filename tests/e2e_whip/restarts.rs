@@ -46,6 +46,22 @@ async fn after_a_restart_old_and_new_checks_are_answered_until_a_nomination() {
 }
 
 #[tokio::test]
+async fn restarts_of_which_nothing_comes_leave_the_way_that_is_in_use() {
+    let world = World::open().await;
+    let begun = world.begin(OFFER.to_owned()).await;
+    let visitor = Visitor::new(begun.addresses()[0]).await;
+    let first = begun.credentials();
+    visitor.is_answered(&first, true).await;
+    let mut latest = first.clone();
+    for number in 2..22 {
+        latest = restart(&world, &begun, number).await.0;
+        visitor.is_answered(&first, false).await;
+    }
+    visitor.is_answered(&latest, true).await;
+    visitor.is_ignored(&first).await;
+}
+
+#[tokio::test]
 async fn a_caller_who_restarts_and_moves_to_another_port_goes_on_hearing_and_being_heard() {
     let mut world = World::open().await;
     let manner = Manner {

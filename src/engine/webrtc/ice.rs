@@ -151,6 +151,12 @@ impl Ice {
         self.former.get_or_insert(before);
     }
 
+    /// Whom checks may be addressed to: two at most, whatever number of restarts there was.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        let all = [Some(&self.credentials), self.former.as_ref()];
+        all.into_iter().flatten().map(|good| good.ufrag.as_str())
+    }
+
     /// Takes a check.
     ///
     /// # Errors

@@ -275,6 +275,11 @@ impl Peer {
         self.ice.restart(credentials);
     }
 
+    /// Whom the peer's checks may be addressed to.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.ice.names()
+    }
+
     /// Says goodbye in every protocol that has one. What is due afterwards is to be sent.
     pub fn close(&mut self, now: Instant) {
         if let Some(session) = &mut self.session {

@@ -193,8 +193,8 @@ impl Leg {
     }
 
     fn restart(&mut self, credentials: Credentials) {
-        self.shared.mux.name(self.id, &credentials.ufrag);
         self.peer.restart(credentials);
+        self.shared.mux.name(self.id, self.peer.names());
     }
 
     fn receive(&mut self, first: &Arrival) {

@@ -34,9 +34,6 @@ use crate::io::ingress::udp;
 const RECEIVE_BUFFER_BYTES: usize = 4 * 1_024 * 1_024;
 /// Datagrams that may wait for one leg: a second of sound.
 const WAITING: usize = 64;
-/// Names that a leg has at once: that of its ICE session, that from before a restart (RFC 8445 §9), and those of restarts of
-/// which the client has made nothing.
-const NAMES: usize = 8;
 /// Datagrams taken from one socket before the next one's turn.
 const READ_BOUND: usize = 64;
 /// The largest datagram that is looked at: DTLS keeps below the MTU, and sound far below.
@@ -57,8 +54,8 @@ pub(super) struct LegId(pub(super) u64);
 /// What the reader is told. Each leg gives a handful in its life, and there are as many legs as admission allows.
 enum Order {
     Admit(LegId, String, ring::Sender<Arrival>),
-    /// Checks for this name are for the leg, too.
-    Name(LegId, String),
+    /// Checks for these names, and no others, are for the leg.
+    Name(LegId, Vec<String>),
     Learn(LegId, Path),
     Forget(LegId, Path),
     Leave(LegId),
@@ -125,9 +122,9 @@ impl Mux {
         receiver
     }
 
-    /// From now on, checks for this name are for the leg, too, and those for the one before the last no longer.
-    pub(super) fn name(&self, leg: LegId, name: &str) {
-        self.order(Order::Name(leg, name.to_owned()));
+    /// From now on, checks for these names are for the leg, and those for any others that it had no longer.
+    pub(super) fn name<'a>(&self, leg: LegId, names: impl Iterator<Item = &'a str>) {
+        self.order(Order::Name(leg, names.map(str::to_owned).collect()));
     }
 
     /// From now on, whatever comes by this path is for the leg.
@@ -242,13 +239,14 @@ impl Reader {
                 };
                 self.legs.insert(leg, known);
             }
-            Order::Name(leg, name) => {
+            Order::Name(leg, names) => {
                 if let Some(known) = self.legs.get_mut(&leg) {
-                    if known.names.len() == NAMES {
-                        self.by_name.remove(&known.names.remove(0));
+                    for former in std::mem::replace(&mut known.names, names) {
+                        self.by_name.remove(&former);
                     }
-                    self.by_name.insert(name.clone(), leg);
-                    known.names.push(name);
+                    for name in &known.names {
+                        self.by_name.insert(name.clone(), leg);
+                    }
                 }
             }
             Order::Learn(leg, path) => {
