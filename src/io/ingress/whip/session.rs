@@ -29,7 +29,8 @@ use crate::engine::webrtc::peer::Terms;
 use crate::io::leg::IngressKind;
 use crate::io::leg::LegInfo;
 
-/// Orders that may wait for one leg; who has given so many has not waited for any.
+/// Orders that may wait for one leg: restarts, of which who has asked for so many has not waited for any, and the end of the
+/// call, for which the last place is kept.
 const ORDERS: usize = 4;
 /// Session ids in `o=` stay below 2^62, for peers that read them into signed integers.
 const SESSION_ID_MASK: u64 = (1 << 62) - 1;
@@ -211,7 +212,7 @@ impl Shared {
     /// Ends a session's call, if nobody else has. It cannot be found any more, whatever its leg still has to say.
     pub(super) fn hang_up(&self, session: &Session) {
         self.sessions.table().remove(&*session.id);
-        // A full queue or none: it is ending, or has ended.
+        // It is ending, or has ended: restarts leave it a place.
         let _ = session.orders.try_send(Order::HangUp);
     }
 }
@@ -244,6 +245,10 @@ impl Session {
     /// If the session is over, or several restarts are already waiting.
     pub(super) fn restart(&self, theirs: Credentials) -> Result<Restarted, Refused> {
         let mut ice = self.ice();
+        // The last place is the hang-up's.
+        if self.orders.capacity() <= 1 {
+            return Err(Refused::RestartUnderWay);
+        }
         let credentials = new_credentials();
         let order = Order::Restart(credentials.clone());
         self.orders.try_send(order).map_err(|error| match error {

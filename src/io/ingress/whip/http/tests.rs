@@ -263,6 +263,27 @@ async fn a_session_ends_once() {
 }
 
 #[tokio::test]
+async fn a_session_ends_however_many_restarts_are_waiting() {
+    let gateway = Gateway::default();
+    let (path, _) = gateway.session("/whip/shop").await;
+    let mut under_way = 0;
+    for number in 0..10 {
+        let fragment = RESTART.replace("ysXw", &format!("ysX{number}"));
+        let restart = patch_to(&path).header("if-match", "*").fragment(&fragment);
+        let answer = gateway.send(restart).await;
+        under_way += usize::from(answer.status == StatusCode::CONFLICT);
+    }
+    // The leg runs on this thread, and has not had its turn yet.
+    assert!(under_way > 0 && gateway.places() == 1);
+    let ended = gateway.send(Call::new(Method::DELETE, &path).empty()).await;
+    assert_eq!(ended.status, StatusCode::OK);
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(gateway.places(), 0);
+}
+
+#[tokio::test]
 async fn a_session_is_found_under_its_own_route_alone() {
     let gateway = Gateway::default();
     let (path, etag) = gateway.session("/whip/shop").await;
@@ -617,6 +638,7 @@ struct Gateway {
     public_url: &'static str,
     refusal: Option<Refusal>,
     admitted: Arc<Mutex<Option<LegInfo>>>,
+    places: Arc<()>,
     router: std::sync::OnceLock<Router>,
 }
 
@@ -639,6 +661,7 @@ impl Gateway {
                 exchange: Arc::new(Door {
                     refusal: self.refusal,
                     admitted: self.admitted.clone(),
+                    places: self.places.clone(),
                 }),
             };
             let started = ingress.start(&CancellationToken::new());
@@ -662,6 +685,12 @@ impl Gateway {
         (location, answer.header(ETAG).to_owned())
     }
 
+    /// Places that are taken.
+    fn places(&self) -> usize {
+        const OURS: usize = 2;
+        Arc::strong_count(&self.places) - OURS
+    }
+
     /// The last call that asked for a place.
     fn admitted(&self) -> LegInfo {
         let mut admitted = self.admitted.lock().expect("no panic");
@@ -672,9 +701,12 @@ impl Gateway {
 struct Door {
     refusal: Option<Refusal>,
     admitted: Arc<Mutex<Option<LegInfo>>>,
+    places: Arc<()>,
 }
 
-struct Place;
+struct Place {
+    _counted: Arc<()>,
+}
 
 impl Exchange for Door {
     fn accepting(&self) -> bool {
@@ -690,7 +722,9 @@ impl Exchange for Door {
             return Err(refusal);
         }
         *self.admitted.lock().expect("no panic") = Some(info.clone());
-        Ok(Box::new(Place))
+        Ok(Box::new(Place {
+            _counted: self.places.clone(),
+        }))
     }
 }
 
