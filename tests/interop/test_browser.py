@@ -66,6 +66,18 @@ ingress = "whip"
 to = "{name}"
 agent = "agent"
 """
+WATCH_THE_END = """
+window.heardOn = new Promise((resolve) => {
+  let ended;
+  const look = setInterval(() => {
+    if (document.body.dataset.state === "idle") ended ??= performance.now();
+    if (ended === undefined || document.getElementById("speaker").srcObject) return;
+    clearInterval(look);
+    resolve(performance.now() - ended);
+  }, 5);
+}), null
+"""
+"""Makes the page find out for how many milliseconds it plays on when the call is over."""
 TOKEN, OTHER_TOKEN = "the-token-of-support", "the-token-of-sales"
 
 
@@ -378,8 +390,11 @@ def test_a_caller_is_told_that_an_operator_has_ended_the_call(browser, bistro, s
     phone.call()
     (call,) = bistro.calls()
     request = urllib.request.Request(f"http://127.0.0.1:{bistro.admin}/v1/calls/{call['id']}", method="DELETE")
+    phone.evaluate(WATCH_THE_END)
     urllib.request.urlopen(request, timeout=5)
     phone.until_status("Call ended", "An operator ended the call.")
+    # The browser holds some of what was said last.
+    assert 300 < phone.evaluate("window.heardOn") < 2_000
     until(bistro.is_clean, "nothing is left of the call")
     phone.call()
     phone.click("#hang-up")

@@ -18,6 +18,9 @@ const LOST_MS = 25_000;
 const RESTART_MS = 4_000;
 /// How long the connection outlives the call, at most, so that the goodbye overtakes its end.
 const GOODBYE_MS = 1_000;
+/// How long a call that the gateway has ended may still be heard, for the browser holds some of the last word in its jitter
+/// buffer. The gateway keeps the connection for 500 ms.
+const LAST_WORD_MS = 400;
 /// RFC 4733 asks for 40 ms at least; some gateways want more. The gap lets equal keys be told apart.
 const KEY_MS = 120;
 const KEY_GAP_MS = 70;
@@ -120,6 +123,8 @@ class Call {
     this.over = false;
     this.began = null;
     this.session = null;
+    /// Whether the gateway has ended it, after a last word.
+    this.fades = false;
     this.timers = new Set();
   }
 
@@ -311,13 +316,26 @@ class Call {
   end(status, problem = null, field = null) {
     if (this.over) return;
     this.over = true;
-    this.release();
+    if (this.fades) this.fade();
+    else this.release();
     showIdle(status, problem, field);
   }
 
+  /// Lets the last word be heard before all is released. The microphone is muted and not yet closed, for with that some devices
+  /// change their loudspeaker.
+  fade() {
+    this.stopTimers();
+    this.mute(true);
+    fading = this;
+    this.after(LAST_WORD_MS, () => this.release());
+  }
+
   release() {
-    for (const timer of this.timers) clearTimeout(timer);
+    if (fading === this) fading = null;
+    this.stopTimers();
     for (const track of this.microphone?.getTracks() ?? []) track.stop();
+    const speaker = element("speaker");
+    if (speaker.srcObject === this.sound) speaker.srcObject = null;
     // The goodbye first: a connection that closes on its own looks like a fault.
     const patience = new Promise((resolve) => setTimeout(resolve, GOODBYE_MS));
     Promise.race([this.goodbye, patience]).then(() => this.connection?.close());
@@ -333,6 +351,10 @@ class Call {
     const timer = setInterval(then, milliseconds);
     this.timers.add(timer);
     return timer;
+  }
+
+  stopTimers() {
+    for (const timer of this.timers) clearTimeout(timer);
   }
 
   forget(timer) {
@@ -435,6 +457,7 @@ function tell(call, event) {
     case "ended":
       // The gateway has forgotten the session.
       call.session = null;
+      call.fades = true;
       call.end(...(ENDINGS[event.reason] ?? ["Call ended", `The gateway ended the call (${event.reason}).`]));
       break;
   }
@@ -534,7 +557,7 @@ function seconds(milliseconds) {
 /// Plays the agent, and shows how loud each side is.
 function hearAgent(call, stream) {
   const speaker = element("speaker");
-  speaker.srcObject = stream;
+  call.sound = speaker.srcObject = stream;
   speaker.play().catch(() => {
     if (call.over) return;
     showProblem("The browser holds the sound back. Tap or click anywhere to hear it.");
@@ -587,6 +610,8 @@ async function stayAwake(call) {
 
 /// The call in progress.
 let current = null;
+/// The call before, while its last word is heard.
+let fading = null;
 
 function showStatus(words) {
   element("status").textContent = words;
@@ -640,7 +665,6 @@ function showIdle(status, problem, field) {
   showProblem(problem);
   showInterim("");
   showKeypad(false);
-  element("speaker").srcObject = null;
   element("hint").hidden = element("transcript").childElementCount > 0;
   element("controls").hidden = true;
   element("dial").hidden = false;
@@ -707,6 +731,7 @@ function setUp() {
     const route = routes.length ? element("route").value : element("route-name").value.trim();
     const token = element("token").value.trim();
     keepToken(token);
+    fading?.release();
     current = new Call(route, token);
     showCalling(current);
     current.start();

@@ -55,8 +55,9 @@ const LAST_WORD_WITHIN: Duration = Duration::from_millis(250);
 /// The same where the peer has not opened its channel yet, as in a call that is over as soon as it has begun: some wait for
 /// us to begin, and then there are a few round trips.
 const CHANNEL_WITHIN: Duration = Duration::from_secs(1);
-/// How long a peer has to fetch a lost last word before the connection is closed over it.
-const LINGER: Duration = Duration::from_millis(60);
+/// How long a peer that has been told the end has until the connection is closed over it: to fetch what was lost, and to play what
+/// its jitter buffer still holds of the agent's last word, for which the phone page takes 400 ms.
+const LINGER: Duration = Duration::from_millis(500);
 
 /// What a leg is made of.
 pub(super) struct Parts {
@@ -265,7 +266,7 @@ impl Leg {
                 } else {
                     LAST_WORD_WITHIN
                 };
-                self.stage = Stage::Leaving(now() + patience);
+                self.stage = Stage::Leaving(now() + patience + LINGER);
             }
             None => return Some(Ending::Gone),
         }
