@@ -178,8 +178,12 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let sip_listeners = sip.start(&stopped).await?.join(", ");
     // Calls end before their listeners do, so these two outlive the drain.
     let servers = [
-        tokio::spawn(admin_listener.serve(admin::routes(operator), stopped.clone())),
-        tokio::spawn(public_listener.serve(public, stopped.clone())),
+        tokio::spawn(admin_listener.serve(
+            admin::routes(operator),
+            config.limits.calls,
+            stopped.clone(),
+        )),
+        tokio::spawn(public_listener.serve(public, config.limits.calls, stopped.clone())),
     ];
     tokio::spawn(async move {
         let mut upkeep = tokio::time::interval(METRICS_UPKEEP);
@@ -201,7 +205,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     // Watchers of calls that have ended are still connected; nobody waits for them.
     let goodbye = async {
         for server in servers {
-            server.await??;
+            server.await?;
         }
         anyhow::Ok(())
     };

@@ -3,20 +3,29 @@
 pub mod admin;
 pub mod phone;
 
+mod connections;
+
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use axum::Router;
-use axum::serve::ListenerExt as _;
 use tokio::net::TcpListener;
 use tokio::net::TcpSocket;
 use tokio_util::sync::CancellationToken;
+
+use self::connections::Limits;
 
 /// What the kernel may hold for a peer that does not read: eight seconds of speech as Twilio takes it. With its default of
 /// megabytes, a peer that is gone would take minutes of audio before we notice.
 const SEND_BUFFER_BYTES: u32 = 64 * 1024;
 /// Connections that wait to be accepted, as the standard library has it.
 const BACKLOG: u32 = 1024;
+/// Connections besides one for each call: of requests, and of browsers that keep theirs for the next. Each takes some 10 KiB.
+const SPARE_CONNECTIONS: usize = 4_000;
+/// How long a connection may be without a request: longer than most proxies keep idle ones (60 s), so that these close first and
+/// lose no request over it. Bodies have their own limits.
+const HEAD_WITHIN: Duration = Duration::from_secs(75);
 
 /// A listener that is bound, so that a port in use is found before the gateway says that it is ready.
 pub struct Listener(TcpListener);
@@ -39,21 +48,14 @@ impl Listener {
         Ok(self.0.local_addr()?)
     }
 
-    /// Serves `router` until `stopped`; connections that are open then may finish.
-    ///
-    /// # Errors
-    /// If the listener breaks.
-    pub async fn serve(self, router: Router, stopped: CancellationToken) -> anyhow::Result<()> {
-        // Media frames are small and urgent: they must not wait to be joined by others.
-        let listener = self.0.tap_io(|stream| {
-            if let Err(error) = stream.set_nodelay(true) {
-                tracing::debug!(%error, "TCP_NODELAY cannot be set");
-            }
-        });
-        axum::serve(listener, router)
-            .with_graceful_shutdown(stopped.cancelled_owned())
-            .await?;
-        Ok(())
+    /// Serves `router` until `stopped`; connections that are open then may finish. `calls` is how many calls there may be, each
+    /// of which may have a connection.
+    pub async fn serve(self, router: Router, calls: usize, stopped: CancellationToken) {
+        let limits = Limits {
+            connections: calls + SPARE_CONNECTIONS,
+            head: HEAD_WITHIN,
+        };
+        connections::serve(self.0, router, limits, stopped).await;
     }
 }
 
