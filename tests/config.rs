@@ -875,7 +875,7 @@ fn every_problem_with_sip_is_told_at_once_with_its_place() {
         [[routes]]
         domain = "a b"
         headers = {{ "X Department" = "sales", X-A = 1, X-B = "1", x-b = "2" }}
-        handoff = "sips:queue@pbx.example.com"
+        handoff = "mailto:queue@pbx.example.com"
         agent = "local"
         [[routes]]
         ingress = "twilio"
@@ -985,7 +985,7 @@ fn uris_that_lead_elsewhere_are_refused() {
     for good in ["sip:10.0.0.1", "sip:[::1]:5060", "sips:pbx;transport=tls"] {
         load_with(good, handoff).unwrap_or_else(|problems| panic!("{good}: {problems}"));
     }
-    for good in ["sip:pbx", "sip:+1555@[::1]", "sip:a@b?X-Queue=sales"] {
+    for good in ["sip:pbx", "sips:a@b", "sip:+1555@[::1]", "1 800 555", "*72"] {
         load_with(registrar, good).unwrap_or_else(|problems| panic!("{good}: {problems}"));
     }
     for bad in [
@@ -1008,7 +1008,6 @@ fn uris_that_lead_elsewhere_are_refused() {
     for bad in [
         "+",
         "1234567890123456",
-        "12 34",
         "sip:@pbx",
         "sip:a@b@c",
         "sip:a@",
@@ -1018,6 +1017,44 @@ fn uris_that_lead_elsewhere_are_refused() {
     ] {
         let problems = load_with(registrar, bad).expect_err(bad);
         assert_eq!(problems.0[0].key, "routes[0].handoff", "{bad}");
+    }
+}
+
+#[test]
+fn where_callers_by_twilio_are_sent_is_something_that_twilio_dials() {
+    const TOKEN: [(&str, &str); 1] = [("TWILIO_AUTH_TOKEN", "x")];
+    let file = |ingress: &str, place: &str| {
+        format!(
+            "[fallback]\ntransfer = '{place}'\n\
+             [[routes]]\nagent = 'a'\n{ingress}\nhandoff = '{place}'\n[agents.a]\nkind = 'local'"
+        )
+    };
+    let keys = |ingress: &str, place: &str, variables: &[(&str, &str)]| {
+        let problems = load(&file(ingress, place), variables)
+            .err()
+            .map_or(Vec::new(), |problems| problems.0);
+        problems
+            .into_iter()
+            .map(|problem| problem.key)
+            .collect::<Vec<_>>()
+    };
+    let (handoff, fallback) = ("routes[0].handoff", "fallback.transfer");
+    for place in ["sip:pbx", "sips:people@pbx", "*72"] {
+        assert_eq!(keys("", place, &[]), [""; 0], "no account: {place}");
+        assert_eq!(keys("", place, &TOKEN), [fallback, handoff], "{place}");
+        assert_eq!(keys("ingress = 'twilio'", place, &[]), [handoff], "{place}");
+        assert_eq!(
+            keys("ingress = 'sip'", place, &TOKEN),
+            [fallback],
+            "{place}"
+        );
+    }
+    for place in ["sip:people@pbx", "+15550100"] {
+        assert_eq!(
+            keys("ingress = 'twilio'", place, &TOKEN),
+            [""; 0],
+            "{place}"
+        );
     }
 }
 

@@ -198,6 +198,8 @@ async fn an_order_that_cannot_be_carried_out_is_refused_with_its_reason() {
             r#"{"to": "sip:a@b\r\nX: y"}"#,
             "`to` must be a telephone number",
         ),
+        // A REFER reaches it, a <Dial> does not.
+        (r#"{"to": "sip:pbx"}"#, "Twilio dials nothing else"),
     ] {
         let (status, body) = world.transfer(id, order).await;
         assert_eq!(status, 400, "{order}: {body}");

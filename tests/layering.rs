@@ -12,7 +12,10 @@ use std::path::PathBuf;
 const MAY_NAME: [(&str, &[&str]); 24] = [
     ("main.rs", &["config", "io", "local_agent"]),
     ("lib.rs", &[]),
-    ("config", &["config", "engine::media", "io::leg"]),
+    (
+        "config",
+        &["config", "engine::destination", "engine::media", "io::leg"],
+    ),
     ("engine", &["engine"]),
     ("engine/rtp", &["engine::media", "engine::rtp"]),
     (
@@ -28,7 +31,10 @@ const MAY_NAME: [(&str, &[&str]); 24] = [
             "engine::webrtc",
         ],
     ),
-    ("engine/call", &["engine::call", "engine::media"]),
+    (
+        "engine/call",
+        &["engine::call", "engine::destination", "engine::media"],
+    ),
     ("io", &[]),
     ("io/leg.rs", &["engine"]),
     ("io/metrics.rs", &["engine", "io::leg"]),

@@ -1,25 +1,24 @@
 //! The grammar of hosts, SIP URIs and names in header fields, as far as people write them into a configuration.
 
 use std::net::IpAddr;
-use std::net::Ipv4Addr;
 use std::net::Ipv6Addr;
 
 use ipnet::IpNet;
 
-/// The longest number that is dialled (E.164: 15 digits).
-const LONGEST_NUMBER: usize = 15;
+use crate::engine::destination::Destination;
+use crate::engine::destination::is_host;
+use crate::engine::destination::is_host_and_port;
 
-/// Where a hand-off goes: a telephone number or a `sip:` URI.
-pub(super) fn handoff(text: &str) -> Result<String, String> {
-    let digits = text.strip_prefix('+').unwrap_or(text);
-    let is_number = (1..=LONGEST_NUMBER).contains(&digits.len()) && is_digits(digits);
-    if is_number || text.strip_prefix("sip:").is_some_and(is_address) {
-        return Ok(text.to_owned());
+/// Where a hand-off goes: a telephone number or a SIP URI. Callers `by_twilio` can be sent to fewer places than a PBX knows.
+pub(super) fn handoff(text: &str, by_twilio: bool) -> Result<String, String> {
+    let destination = Destination::parse(text).ok_or(
+        "must be a telephone number such as \"+18005551212\" or a URI such as \"sip:queue@pbx.example.com\"",
+    )?;
+    if by_twilio && !destination.is_dialable() {
+        let reason = "must be digits or sip:USER@HOST, for Twilio's calls come here too and Twilio dials nothing else";
+        return Err(reason.to_owned());
     }
-    Err(
-        "must be a telephone number such as \"+18005551212\" or a URI such as \"sip:queue@pbx.example.com\""
-            .to_owned(),
-    )
+    Ok(destination.to_string())
 }
 
 /// Where to register: a SIP URI without a user, and with no parameter but its transport.
@@ -117,56 +116,4 @@ pub(super) fn header_name(text: &str) -> Result<String, String> {
         ));
     }
     Ok(text.to_owned())
-}
-
-/// What follows the scheme of a SIP URI: perhaps a user, a host, perhaps parameters. What could break out of a header
-/// field or an XML attribute is not in it (RFC 3261 §25.1 wants it escaped).
-fn is_address(text: &str) -> bool {
-    let is_clean = text
-        .bytes()
-        .all(|byte| byte.is_ascii_graphic() && !b"<>\"\\^`{|}".contains(&byte));
-    let (user, rest) = match text.rsplit_once('@') {
-        Some((user, rest)) => (Some(user), rest),
-        None => (None, text),
-    };
-    let end = rest.find([';', '?']).unwrap_or(rest.len());
-    is_clean
-        && user.is_none_or(|user| !user.is_empty() && !user.contains('@'))
-        && is_host_and_port(&rest[..end])
-}
-
-/// A host, IPv6 in brackets, and perhaps a port.
-pub(super) fn is_host_and_port(text: &str) -> bool {
-    let is_port = |text: &str| is_digits(text) && text.parse::<u16>().is_ok_and(|port| port > 0);
-    if let Some(rest) = text.strip_prefix('[') {
-        return rest.split_once(']').is_some_and(|(address, port)| {
-            let port_fits = port.is_empty() || port.strip_prefix(':').is_some_and(is_port);
-            address.parse::<Ipv6Addr>().is_ok() && port_fits
-        });
-    }
-    match text.split_once(':') {
-        Some((host, port)) => is_host(host) && is_port(port),
-        None => is_host(text),
-    }
-}
-
-/// An IPv4 address, or a name whose last label begins with a letter (RFC 3261 §25.1, `hostname`).
-fn is_host(text: &str) -> bool {
-    let is_label = |label: &str| {
-        (1..=63).contains(&label.len())
-            && label
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-    };
-    let last = text.rsplit('.').next().unwrap_or_default();
-    let is_name = text.len() <= 253
-        && text.split('.').all(is_label)
-        && last.starts_with(|c: char| c.is_ascii_alphabetic());
-    is_name || text.parse::<Ipv4Addr>().is_ok()
-}
-
-fn is_digits(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }

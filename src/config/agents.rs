@@ -11,6 +11,7 @@ use super::AgentName;
 use super::Clips;
 use super::Greeting;
 use super::Route;
+use super::Twilio;
 use super::address::handoff;
 use super::address::host;
 use super::clips::tools;
@@ -198,6 +199,7 @@ fn greeting(section: &mut Section<'_>) -> Option<Greeting> {
 pub(super) fn routes(
     node: Option<Node>,
     agents: &BTreeMap<String, Agent>,
+    twilio: &Twilio,
     report: &mut Report,
 ) -> Vec<Route> {
     let items = match node {
@@ -220,7 +222,7 @@ pub(super) fn routes(
         .enumerate()
         .filter_map(|(position, node)| {
             let section = Section::new(format!("routes[{position}]"), Some(node), report);
-            route(section, position, agents)
+            route(section, position, agents, twilio)
         })
         .collect()
 }
@@ -239,6 +241,7 @@ fn route(
     mut section: Section<'_>,
     position: usize,
     agents: &BTreeMap<String, Agent>,
+    twilio: &Twilio,
 ) -> Option<Route> {
     let agent_given = section.origin("agent") != Origin::Nowhere;
     let agent = section.parsed("agent", |text| {
@@ -278,7 +281,11 @@ fn route(
     }
     let domain = section.parsed("domain", host);
     let headers = headers(section.table("headers"));
-    let handoff = section.parsed("handoff", handoff);
+    let by_twilio = match ingress {
+        Some(kind) => kind == IngressKind::Twilio,
+        None => twilio.is_set_up(),
+    };
+    let handoff = section.parsed("handoff", |text| handoff(text, by_twilio));
     section.finish();
     Some(Route {
         name,

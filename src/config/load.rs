@@ -154,11 +154,12 @@ fn config(
     let audio = audio(Section::new("audio".into(), fields.remove("audio"), report));
     let turn = turn(Section::new("turn".into(), fields.remove("turn"), report));
     let fallback_node = fields.remove("fallback");
-    let fallback = fallback(Section::new("fallback".into(), fallback_node, report));
+    let fallback_section = Section::new("fallback".into(), fallback_node, report);
+    let fallback = fallback(fallback_section, &twilio);
     let clips = clips(Section::new("clips".into(), fields.remove("clips"), report));
     let log = log(Section::new("log".into(), fields.remove("log"), report));
     let agents = agents(fields.remove("agents"), &clips, report);
-    let routes = routes(fields.remove("routes"), &agents, report);
+    let routes = routes(fields.remove("routes"), &agents, &twilio, report);
     for (name, node) in fields {
         let reason = "unknown section; known: http, admin, limits, drain, sip, rtp, twilio, webrtc, audio, turn, clips, fallback, log, routes, agents";
         report.tell(&innermost(&node), &name, reason);

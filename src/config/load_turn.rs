@@ -10,6 +10,7 @@ use bytes::Bytes;
 use super::BargeIn;
 use super::Fallback;
 use super::Turn;
+use super::Twilio;
 use super::WavFile;
 use super::address::handoff;
 use super::agents::language;
@@ -90,12 +91,12 @@ pub(super) fn turn(mut section: Section<'_>) -> Turn {
 }
 
 /// `[fallback]`
-pub(super) fn fallback(mut section: Section<'_>) -> Fallback {
+pub(super) fn fallback(mut section: Section<'_>, twilio: &Twilio) -> Fallback {
     let default = Fallback::default();
     let fallback = Fallback {
         prompt: section.parsed("prompt", wav_file),
         apology: section.parsed("apology", wav_file),
-        transfer: section.parsed("transfer", handoff),
+        transfer: section.parsed("transfer", |text| handoff(text, twilio.is_set_up())),
         give_up_after: section
             .duration("give_up_after", Duration::ZERO..=MINUTE)
             .unwrap_or(default.give_up_after),

@@ -14,13 +14,13 @@ use super::Sip;
 use super::SipTransport;
 use super::Webrtc;
 use super::WhipToken;
-use super::address::is_host_and_port;
 use super::load::DAY;
 use super::load::only_this_machine_calls;
 use super::load_sip::choices;
 use super::load_sip::text_of_file;
 use super::section::Section;
 use super::tree::Origin;
+use crate::engine::destination::is_host_and_port;
 use crate::engine::media::codec::packet::Codec;
 
 /// The largest file of tokens, in bytes: a thousand of them; more is a mistaken path.

@@ -174,6 +174,13 @@ pub struct Twilio {
     pub parameters: Vec<String>,
 }
 
+impl Twilio {
+    /// Whether there is an account whose calls are to come: on a machine of its own anybody may play Twilio.
+    pub(super) const fn is_set_up(&self) -> bool {
+        self.auth_token.is_some()
+    }
+}
+
 impl Default for Twilio {
     fn default() -> Self {
         Self {

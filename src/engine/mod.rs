@@ -8,10 +8,12 @@
 //! - [`rtp`]: packets in order, reports, keys.
 //! - [`sdp`]: what two sides can speak, and what they agree on.
 //! - [`webrtc`]: what a browser has besides: checks, keys and text on the port of its sound.
+//! - [`destination`]: where callers may be transferred.
 //! - [`call`]: the state machine of one call: turns, barge-in, playout, digits, endings.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 pub mod call;
+pub mod destination;
 pub mod rtp;
 pub mod sdp;
 pub mod webrtc;

@@ -31,6 +31,7 @@ use crate::engine::call::end::EndReason;
 use crate::engine::call::event::Transfer;
 use crate::engine::call::event::TurnInput;
 use crate::engine::call::notice::Notice;
+use crate::engine::destination::Destination;
 use crate::io::agents::ConfiguredAgent;
 use crate::io::backend::SessionStart;
 use crate::io::driver;
@@ -115,11 +116,14 @@ pub enum TransferRefused {
     /// There is no such call in progress.
     #[error("there is no such call in progress")]
     NoSuchCall,
-    /// The target is neither a number nor a `sip:` address.
+    /// The target is neither a number nor a SIP address.
     #[error(
         "`to` must be a telephone number such as +15550100 or an address such as sip:people@pbx.example.com"
     )]
     BadTarget,
+    /// The target is nothing to which Twilio connects its callers.
+    #[error("`to` must be digits or sip:USER@HOST: Twilio dials nothing else")]
+    NotDialable,
     /// The call has yet to take the orders before this one.
     #[error("the call is busy with other orders")]
     Busy,
@@ -366,9 +370,12 @@ impl Calls {
     pub fn transfer(&self, id: Uuid, transfer: Transfer) -> Result<(), TransferRefused> {
         let table = self.table();
         let entry = table.connected.get(&id);
-        let orders = &entry.ok_or(TransferRefused::NoSuchCall)?.orders;
-        if transfer.dialled().is_none() {
-            return Err(TransferRefused::BadTarget);
+        let Entry {
+            summary, orders, ..
+        } = entry.ok_or(TransferRefused::NoSuchCall)?;
+        let destination = Destination::parse(&transfer.to).ok_or(TransferRefused::BadTarget)?;
+        if summary.ingress == IngressKind::Twilio && !destination.is_dialable() {
+            return Err(TransferRefused::NotDialable);
         }
         // The last place is for the order to stop. Orders are given under the table's lock alone, so it stays free.
         if orders.capacity() < 2 {

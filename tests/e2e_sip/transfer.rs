@@ -111,6 +111,18 @@ async fn a_transfer_that_is_refused_or_not_answered_by_its_target_has_failed_and
         outcome(&mut side).await.expect_err("not taken");
     }
 
+    for (to, named) in [
+        ("sip:pbx", "<sip:pbx>".to_owned()),
+        ("SIPS:bob@example.com", "<sips:bob@example.com>".to_owned()),
+        ("*72#", format!("<sip:*72%23@{}>", phone.address)),
+    ] {
+        transfer(&mut side, to, Value::Null);
+        let refer = phone.asked("REFER").await;
+        assert_eq!(refer.need("Refer-To"), named, "{to}");
+        phone.reply(&refer, "603 Decline", "", "").await;
+        outcome(&mut side).await.expect_err("refused");
+    }
+
     // Nobody can be meant.
     for to in ["", "\u{7f}", "bob", "sip:bob@example.com>\r\nX-Evil: 1"] {
         transfer(&mut side, to, Value::Null);

@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::engine::call::end::EndReason;
 use crate::engine::call::notice::Measure;
 use crate::engine::call::notice::Notice;
+use crate::engine::destination::Destination;
 pub use crate::engine::media::codec::AudioFormat;
 pub use crate::engine::media::codec::Encoding;
 pub use crate::engine::media::digit::Digit;
@@ -394,39 +395,18 @@ pub enum Action<'a> {
 /// Where a caller is to go, and what goes with them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Transfer {
-    /// A number or a `sip:` address, as the agent or the route wrote it.
+    /// A [`Destination`], as the agent or the route wrote it.
     pub to: String,
     /// What the agent sends along; `Null` if nothing.
     pub metadata: Value,
 }
 
 impl Transfer {
-    /// The longest number that is dialled (E.164: 15 digits).
-    const LONGEST_NUMBER: usize = 15;
-    /// The longest address; longer ones are nobody's.
-    const LONGEST_ADDRESS: usize = 256;
-
-    /// What is dialled: a number in E.164, without what is there for the eye alone, or a `sip:` address. `None` if it is
-    /// neither: what an agent says must not end up as anything else on a telephone line.
+    /// What Twilio dials for it; `None` if that is nothing.
     pub fn dialled(&self) -> Option<String> {
-        if self.to.starts_with("sip:") {
-            let is_address = self.to.len() <= Self::LONGEST_ADDRESS
-                && self
-                    .to
-                    .bytes()
-                    .all(|b| b.is_ascii_graphic() && !b"<>\"'".contains(&b))
-                && self.to["sip:".len()..]
-                    .split_once('@')
-                    .is_some_and(|(user, host)| !user.is_empty() && !host.is_empty());
-            return is_address.then(|| self.to.clone());
-        }
-        let number = self.to.strip_prefix("tel:").unwrap_or(&self.to);
-        let number = number.replace([' ', '-', '.', '(', ')'], "");
-        let digits = number.strip_prefix('+').unwrap_or(&number);
-        let is_number = !digits.is_empty()
-            && digits.len() <= Self::LONGEST_NUMBER
-            && digits.bytes().all(|b| b.is_ascii_digit());
-        is_number.then_some(number)
+        Destination::parse(&self.to)
+            .filter(Destination::is_dialable)
+            .map(|destination| destination.to_string())
     }
 }
 

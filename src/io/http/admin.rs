@@ -136,7 +136,7 @@ async fn transfer(State(admin): State<Admin>, Path(id): Path<Uuid>, body: Bytes)
     match admin.calls.transfer(id, transfer) {
         Ok(()) => StatusCode::ACCEPTED.into_response(),
         Err(TransferRefused::NoSuchCall) => no_such_call(),
-        Err(reason @ TransferRefused::BadTarget) => {
+        Err(reason @ (TransferRefused::BadTarget | TransferRefused::NotDialable)) => {
             refuse(StatusCode::BAD_REQUEST, reason.to_string())
         }
         Err(reason @ TransferRefused::Busy) => refuse(StatusCode::CONFLICT, reason.to_string()),

@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 use tracing::debug;
 
 use crate::engine::call::event::Transfer;
+use crate::engine::destination::Destination;
 use crate::io::ingress::handoff;
 use crate::io::ingress::sip::message;
 use crate::io::ingress::sip::message::field;
@@ -196,33 +197,17 @@ impl Requests {
         Dialog::Invite(self.dialog.clone()).set_remote_target(target, contact);
     }
 
-    /// Whom to name in Refer-To: an address as it stands, a number at the caller's own domain.
+    /// Whom to name in Refer-To: a URI as it stands, a number at the caller's own domain.
     fn target(&self, to: &str) -> Option<String> {
-        let is_printable = |text: &str| {
-            text.bytes()
-                .all(|byte| byte.is_ascii_graphic() && !b"<>\"".contains(&byte))
-        };
-        let lower = to.to_ascii_lowercase();
-        if ["sip:", "sips:", "tel:"]
-            .iter()
-            .any(|scheme| lower.starts_with(scheme))
-        {
-            return is_printable(to).then(|| to.to_owned());
+        match Destination::parse(to)? {
+            Destination::SipUri(uri) => Some(uri),
+            Destination::Number(number) => {
+                let request = self.dialog.initial_request();
+                let host = request.from_header().and_then(From::uri).ok()?;
+                let user = number.replace('#', "%23");
+                Some(format!("sip:{user}@{}", host.host_with_port))
+            }
         }
-        let number: String = to
-            .chars()
-            .filter(|c| !matches!(c, ' ' | '-' | '(' | ')' | '.'))
-            .collect();
-        let is_number = !number.is_empty()
-            && number
-                .strip_prefix('+')
-                .unwrap_or(&number)
-                .bytes()
-                .all(|byte| byte.is_ascii_digit() || b"*#".contains(&byte));
-        let request = self.dialog.initial_request();
-        let host = request.from_header().and_then(From::uri).ok()?;
-        (is_number && is_printable(&number))
-            .then(|| format!("sip:{}@{}", number.replace('#', "%23"), host.host_with_port))
     }
 
     fn our_address(&self) -> String {
