@@ -830,6 +830,7 @@ impl World {
         let (leg, port) = leg::leg(LegInfo {
             ingress: IngressKind::Twilio,
             external_id: "CA1".to_owned(),
+            began: Instant::now(),
             from: String::new(),
             to: String::new(),
             domain: String::new(),

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::time::Duration;
+use std::time::Instant;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -251,6 +252,7 @@ async fn audio_marks_clear_and_hang_up_reach_twilio_in_order() {
         LegOutput::Audio(Frame::new(SampleRate::HZ_8000, &[1_000; 160])),
         LegOutput::Mark(SegmentId(3)),
         LegOutput::Clear,
+        LegOutput::CutDecided(Instant::now()),
         LegOutput::HangUp(EndReason::AgentEnded),
     ] {
         assert!(leg.output.push(output).is_ok());

@@ -294,6 +294,7 @@ mod tests {
         LegInfo {
             ingress: IngressKind::Sip,
             external_id: String::new(),
+            began: std::time::Instant::now(),
             from: String::new(),
             to: String::new(),
             domain: String::new(),

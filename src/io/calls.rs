@@ -135,14 +135,13 @@ struct Place {
     route: Route,
     /// What the caller comes back to, if nobody took them elsewhere.
     back: Option<Return>,
-    began: Instant,
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         let mut table = self.calls.table();
         table.admitted -= 1;
-        metrics::headroom(self.calls.0.limits.calls - table.admitted);
+        self.calls.show_headroom(&table);
         drop(table);
         self.calls.0.left.notify_waiters();
     }
@@ -193,7 +192,7 @@ impl Calls {
         }
         self.0.limiter.check().map_err(|_| Refused::TooFast)?;
         table.admitted += 1;
-        metrics::headroom(self.0.limits.calls - table.admitted);
+        self.show_headroom(&table);
         let back = match info.ingress {
             IngressKind::Twilio => table.transfers.come_back(&info.external_id, now),
             IngressKind::Sip | IngressKind::Whip => None,
@@ -202,7 +201,6 @@ impl Calls {
             calls: self.clone(),
             route,
             back,
-            began: now,
         })
     }
 
@@ -271,7 +269,7 @@ impl Calls {
                 journal: journal.clone(),
             },
         );
-        metrics::call_began(info.ingress, place.began.elapsed());
+        metrics::call_began(info.ingress);
 
         let span = tracing::info_span!("call", %id, ingress = info.ingress.label(), external_id = info.external_id);
         let calls = self.clone();
@@ -389,7 +387,9 @@ impl Calls {
     /// Lets no new call in from now on.
     pub fn start_draining(&self) {
         if !self.0.draining.swap(true, Ordering::SeqCst) {
-            tracing::info!(calls = self.table().admitted, "draining: no new calls");
+            let table = self.table();
+            self.show_headroom(&table);
+            tracing::info!(calls = table.admitted, "draining: no new calls");
         }
     }
 
@@ -413,6 +413,15 @@ impl Calls {
         }
         let _ = tokio::time::timeout(GOODBYE, self.empty()).await;
         left.len()
+    }
+
+    /// Says how many more calls would be let in. The table is held meanwhile, so the last word is the latest.
+    fn show_headroom(&self, table: &Table) {
+        let room = match self.is_draining() {
+            true => 0,
+            false => self.0.limits.calls - table.admitted,
+        };
+        metrics::headroom(room);
     }
 
     async fn empty(&self) {
@@ -524,4 +533,63 @@ fn fits(route: &Route, info: &LegInfo) -> bool {
             let mut brought = info.headers.iter();
             brought.any(|(brought, with)| brought.eq_ignore_ascii_case(name) && with == value)
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use metrics_exporter_prometheus::PrometheusBuilder;
+
+    use super::*;
+    use crate::engine::call::settings::LegTraits;
+    use crate::engine::media::frame::SampleRate;
+
+    #[test]
+    fn there_is_room_for_what_would_be_let_in_and_for_nobody_while_draining() {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let page = recorder.handle();
+        let shows = |room: usize| {
+            let line = format!("tandem_calls_headroom {room}\n");
+            assert!(page.render().contains(&line), "{room}: {}", page.render());
+        };
+        ::metrics::with_local_recorder(&recorder, || {
+            let limits = Limits {
+                calls: 3,
+                ..Limits::default()
+            };
+            let routes = vec![Route::every_call("all", "local")];
+            let calls = Calls::new(limits, routes, BTreeMap::new());
+            let first = calls.take_place(&info()).expect("there is room");
+            shows(2);
+            let second = calls.take_place(&info()).expect("there is room");
+            shows(1);
+            drop(first);
+            shows(2);
+            calls.start_draining();
+            shows(0);
+            drop(second);
+            shows(0);
+        });
+    }
+
+    fn info() -> LegInfo {
+        LegInfo {
+            ingress: IngressKind::Sip,
+            external_id: "call".to_owned(),
+            began: Instant::now(),
+            from: "100".to_owned(),
+            to: "200".to_owned(),
+            domain: String::new(),
+            headers: Vec::new(),
+            parameters: BTreeMap::new(),
+            traits: LegTraits {
+                rate: SampleRate::HZ_8000,
+                lead: Duration::ZERO,
+                confirms_playout: false,
+                continuous: true,
+                rings: None,
+                transfers: true,
+                dials: false,
+            },
+        }
+    }
 }

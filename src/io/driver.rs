@@ -19,6 +19,7 @@ use crate::engine::call::event::LegEnd;
 use crate::engine::call::event::StreamId;
 use crate::engine::call::event::Transfer;
 use crate::engine::call::notice::Direction;
+use crate::engine::call::notice::Measure;
 use crate::engine::call::notice::Notice;
 use crate::engine::call::settings::CallSettings;
 use crate::engine::media::codec::AudioFormat;
@@ -95,6 +96,10 @@ pub async fn drive(
 ) -> Outcome {
     let (events, mut backend) = mpsc::channel(BACKEND_EVENTS);
     let uplink = settings.uplink;
+    // A line that does not ring is open.
+    if leg.info.traits.rings.is_none() {
+        metrics::call_set_up(leg.info.began.elapsed());
+    }
     let call = Call::new(settings, now());
     let mut driver = Driver {
         call,
@@ -165,7 +170,10 @@ impl Driver {
             Some(LegInput::MarkReached(segment)) => {
                 self.call.handle(Event::MarkReached(segment), now);
             }
-            Some(LegInput::Answered) => self.call.handle(Event::Answered, now),
+            Some(LegInput::Answered) => {
+                metrics::call_set_up(self.leg.info.began.elapsed());
+                self.call.handle(Event::Answered, now);
+            }
             Some(LegInput::Held(held)) => self.call.handle(Event::Held(held), now),
             Some(LegInput::TransferEnded(outcome)) => {
                 self.call.handle(Event::TransferEnded(outcome), now);
@@ -228,7 +236,12 @@ impl Driver {
                     self.note_transfer(&notice);
                     self.journal.write(notice);
                 }
-                Action::Measure(measure) => metrics::record(&measure),
+                Action::Measure(measure) => {
+                    if let Measure::BargeIn(decided) = measure {
+                        send(&mut self.leg, LegOutput::CutDecided(decided));
+                    }
+                    metrics::record(&measure);
+                }
                 Action::End(reason) => {
                     send(&mut self.leg, LegOutput::HangUp(reason));
                     return Some(reason);

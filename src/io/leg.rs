@@ -4,6 +4,7 @@
 //! things happened; audio leaves [`CONTROL_RESERVE`] places free, so that a flood of audio never hides a hang-up.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use crate::engine::call::end::EndReason;
 use crate::engine::call::event::Digit;
@@ -55,6 +56,8 @@ pub struct LegInfo {
     pub ingress: IngressKind,
     /// The peer's own name for the call (Twilio: the CallSid), for finding it again.
     pub external_id: String,
+    /// When its first sign came: an INVITE, an offer, a media websocket.
+    pub began: Instant,
     /// Who calls, as the peer wrote it; may be empty.
     pub from: String,
     /// Who was dialled, as the peer wrote it; may be empty.
@@ -105,6 +108,9 @@ pub enum LegOutput {
     Mark(SegmentId),
     /// Throw away what the far end has not played yet, and reset the encoder.
     Clear,
+    /// What is before this, a [`LegOutput::Clear`], was decided at this moment: measure how long it took
+    /// ([`crate::io::metrics::barge_in`]).
+    CutDecided(Instant),
     /// Answer a ringing call.
     Answer,
     /// Transfer the caller, and say how that went.

@@ -296,7 +296,7 @@ fn describe_words() {
     let histograms = [
         (
             CALL_SETUP,
-            "From the first sign of a call to its first frame",
+            "From an INVITE, an offer or a media websocket to the caller's open line",
         ),
         (CALL_DURATION, "How long calls lasted"),
         (
@@ -305,11 +305,11 @@ fn describe_words() {
         ),
         (
             FIRST_AUDIO,
-            "From the start of a call to the agent's first audio",
+            "From the caller's open line to the agent's first audio",
         ),
         (
             BARGE_IN,
-            "From the decision to cut a prompt to its last packet",
+            "From the decision to cut a prompt to when the leg has cut it",
         ),
         (STREAM, "How long backend streams lasted"),
         (TICK_LATENESS, "How late frames were sent"),
@@ -340,10 +340,8 @@ pub fn record(measure: &Measure) {
         }
         Measure::TurnLatency(latency) => histogram!(TURN_LATENCY).record(latency.as_secs_f64()),
         Measure::AnswerToFirstAudio(delay) => histogram!(FIRST_AUDIO).record(delay.as_secs_f64()),
-        Measure::BargeIn(decided) => {
-            counter!(BARGE_INS, "outcome" => "cut").increment(1);
-            histogram!(BARGE_IN).record(decided.elapsed().as_secs_f64());
-        }
+        // How long it took, its leg knows.
+        Measure::BargeIn(_) => counter!(BARGE_INS, "outcome" => "cut").increment(1),
         Measure::BargeInRefused => counter!(BARGE_INS, "outcome" => "refused").increment(1),
         Measure::BargeInRestored => counter!(BARGE_INS, "outcome" => "restored").increment(1),
         Measure::BargeInEcho => counter!(BARGE_INS, "outcome" => "echo").increment(1),
@@ -373,10 +371,19 @@ pub fn call_refused(ingress: IngressKind, reason: Refused) {
     counter!(CALLS_REFUSED, "ingress" => ingress.label(), "reason" => reason.label()).increment(1);
 }
 
-/// A call has begun, this long after its first sign.
-pub fn call_began(ingress: IngressKind, setup: Duration) {
+/// A call has begun.
+pub fn call_began(ingress: IngressKind) {
     gauge!(CALLS_ACTIVE, "ingress" => ingress.label()).increment(1.0);
-    histogram!(CALL_SETUP).record(setup.as_secs_f64());
+}
+
+/// A caller's line is open, this long after the first sign of the call.
+pub fn call_set_up(took: Duration) {
+    histogram!(CALL_SETUP).record(took.as_secs_f64());
+}
+
+/// A leg has cut a prompt, this long after it was decided.
+pub fn barge_in(took: Duration) {
+    histogram!(BARGE_IN).record(took.as_secs_f64());
 }
 
 /// A call has ended.

@@ -49,6 +49,8 @@ async fn cut(ingress: Ingress, agent: Arc<Agent>) {
     );
     assert!(slowest < LATEST, "{silences:?}");
 
+    let begun = gateway.total("tandem_call_setup_seconds_count", "").await;
+    assert_eq!(begun as usize, CALLS);
     let count = gateway.total("tandem_barge_in_seconds_count", "").await;
     let in_time = gateway
         .total("tandem_barge_in_seconds_bucket", r#"le="0.02""#)

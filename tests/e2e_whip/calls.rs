@@ -4,6 +4,8 @@ use std::net::IpAddr;
 use std::net::Ipv6Addr;
 use std::net::SocketAddr;
 use std::net::UdpSocket;
+use std::time::Duration;
+use std::time::Instant;
 
 use tandem::config::AdvertisedAddress;
 use tandem::engine::call::event::Digit;
@@ -73,10 +75,14 @@ async fn clear_cuts_what_waits_to_be_sent() {
     // Two more, and it would be on its way.
     side.play(&[8_000; 160]);
     side.say(LegOutput::Clear);
+    let decided = Instant::now() - Duration::from_secs(3);
+    side.say(LegOutput::CutDecided(decided));
     for _ in 0..3 {
         side.play(&[0; 160]);
     }
     assert_eq!(*caller.packet().await.payload, [0xff; 480]);
+    let took = world.metric("tandem_barge_in_seconds_sum").expect("a cut");
+    assert!((3.0..4.0).contains(&took), "{took} s");
 }
 
 #[tokio::test]

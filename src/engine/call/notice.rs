@@ -248,9 +248,9 @@ pub enum Measure {
     Turn(TurnKind, TurnResult),
     /// From the caller's end of speech to the agent's first audio.
     TurnLatency(Duration),
-    /// From the start of the call to the agent's first audio.
+    /// From the moment at which the caller's line is open to the agent's first audio.
     AnswerToFirstAudio(Duration),
-    /// The caller took the floor, decided at this moment; the driver adds how long the cut took.
+    /// The caller took the floor, decided at this moment; the leg adds how long the cut took.
     BargeIn(Instant),
     /// The caller's speech was over a segment that may not be interrupted.
     BargeInRefused,

@@ -150,7 +150,7 @@ fn prepare(board: &Switchboard, transaction: &Transaction) -> Result<Prepared, N
     if !request.body.is_empty() {
         negotiation.rehearse(&request.body).map_err(no_media)?;
     }
-    let info = leg_info(board, request, &negotiation);
+    let info = leg_info(board, request, &negotiation, now);
     let admission = board.shared.exchange.admit(&info).map_err(not_admitted)?;
     let ports = board.shared.ports.open(board.address).map_err(|error| {
         tracing::warn!(%error, "no RTP port for a call");
@@ -254,7 +254,12 @@ fn not_admitted(refusal: NotAdmitted) -> NotTaken {
     NotTaken { status, headers }
 }
 
-fn leg_info(board: &Switchboard, request: &Request, negotiation: &Negotiation) -> LegInfo {
+fn leg_info(
+    board: &Switchboard,
+    request: &Request,
+    negotiation: &Negotiation,
+    now: Instant,
+) -> LegInfo {
     let wanted = &board.shared.sip.parameters;
     let parameters: BTreeMap<String, String> = wanted
         .iter()
@@ -266,6 +271,7 @@ fn leg_info(board: &Switchboard, request: &Request, negotiation: &Negotiation) -
         external_id: message::value(request, "Call-ID")
             .unwrap_or_default()
             .to_owned(),
+        began: now,
         from: message::user(message::value(request, "From").unwrap_or_default()),
         to: message::number(request.uri.user().unwrap_or_default()),
         domain: request.uri.host().to_string(),

@@ -63,6 +63,7 @@ pub(super) async fn carry(socket: &mut WebSocket, started: Started, timings: Tim
         last_heard: now,
         pinged: false,
         unflushed_since: None,
+        cut_decided: None,
         alarm: Box::pin(sleep_until(now + timings.ping_after)),
     };
     let ending = poll_fn(|cx| line.poll_turn(cx)).await;
@@ -86,6 +87,8 @@ struct Line<'a> {
     pinged: bool,
     /// Since when something waits to be written; `None` when all is gone.
     unflushed_since: Option<Instant>,
+    /// When a cut was decided that waits to be written.
+    cut_decided: Option<Instant>,
     /// Rings at the next moment at which something may be due; too early does no harm.
     alarm: Pin<Box<Sleep>>,
 }
@@ -243,6 +246,10 @@ impl Line<'_> {
                 }
                 LegOutput::Mark(segment) => self.writer.mark(segment.0),
                 LegOutput::Clear => self.writer.clear(),
+                LegOutput::CutDecided(at) => {
+                    self.cut_decided = Some(at.into());
+                    continue;
+                }
                 // Twilio has answered the call before it connects the stream, and is asked to dial only after it.
                 LegOutput::Answer | LegOutput::Transfer(_) => continue,
                 // What is in the websocket's buffer leaves before the close frame does.
@@ -266,6 +273,9 @@ impl Line<'_> {
         match Pin::new(&mut *self.socket).poll_flush(cx) {
             Poll::Ready(Ok(())) => {
                 self.unflushed_since = None;
+                if let Some(at) = self.cut_decided.take() {
+                    metrics::barge_in(at.elapsed());
+                }
                 Ok(true)
             }
             Poll::Ready(Err(_)) => Err(Ending::Lost("write-failed")),

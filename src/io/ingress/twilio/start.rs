@@ -38,6 +38,7 @@ pub(super) struct Started {
 
 /// Reads up to `start` and begins the call.
 pub(super) async fn begin(shared: &Shared, socket: &mut WebSocket) -> Result<Started, Ending> {
+    let began = Instant::now();
     loop {
         let text = next_text(poll_fn(|cx| Pin::new(&mut *socket).poll_next(cx)).await)?;
         let Some(text) = text else { continue };
@@ -46,7 +47,8 @@ pub(super) async fn begin(shared: &Shared, socket: &mut WebSocket) -> Result<Sta
             Message::Connected { version } if version.as_str().starts_with("1.") => {}
             Message::Connected { .. } => return Err(Ending::Refused(Refused::UnsupportedVersion)),
             Message::Start(start) => {
-                let (leg, port, admission) = admit(shared, &start).map_err(Ending::Refused)?;
+                let (leg, port, admission) =
+                    admit(shared, &start, began).map_err(Ending::Refused)?;
                 let started = Started {
                     call_sid: start.call_sid.0.into_owned(),
                     stream_sid: start.stream_sid.0.into_owned(),
@@ -66,7 +68,7 @@ pub(super) async fn begin(shared: &Shared, socket: &mut WebSocket) -> Result<Sta
 
 type Admitted = (Leg, LegPort, Box<dyn Admission>);
 
-fn admit(shared: &Shared, start: &Start<'_>) -> Result<Admitted, Refused> {
+fn admit(shared: &Shared, start: &Start<'_>, began: Instant) -> Result<Admitted, Refused> {
     let ids = [start.stream_sid.as_str(), start.call_sid.as_str()];
     if ids
         .iter()
@@ -104,6 +106,7 @@ fn admit(shared: &Shared, start: &Start<'_>) -> Result<Admitted, Refused> {
     let info = LegInfo {
         ingress: IngressKind::Twilio,
         external_id: call_sid.to_owned(),
+        began,
         from: parties.from,
         to: parties.to,
         domain: String::new(),

@@ -257,6 +257,9 @@ impl Leg {
         match output {
             Some(LegOutput::Audio(frame)) => self.peer.send(frame),
             Some(LegOutput::Clear) => self.peer.cut(),
+            Some(LegOutput::CutDecided(at)) => {
+                metrics::barge_in(now().saturating_duration_since(*at));
+            }
             // Nothing is buffered beyond us, nothing rings, and a browser cannot be sent elsewhere.
             Some(LegOutput::Mark(_) | LegOutput::Answer | LegOutput::Transfer(_)) => {}
             Some(LegOutput::HangUp(reason)) => {

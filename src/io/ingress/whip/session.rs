@@ -7,6 +7,7 @@ use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use tokio::sync::mpsc;
 use tracing::Instrument as _;
@@ -148,6 +149,7 @@ impl Shared {
         let info = LegInfo {
             ingress: IngressKind::Whip,
             external_id: id.clone(),
+            began: Instant::now(),
             from: String::new(),
             to: request.route.clone(),
             domain: String::new(),

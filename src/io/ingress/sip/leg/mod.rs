@@ -57,6 +57,7 @@ use crate::engine::sdp::agreement::Agreement;
 use crate::io::leg::LegInput;
 use crate::io::leg::LegOutput;
 use crate::io::leg::LegPort;
+use crate::io::metrics;
 use crate::io::metrics::Alive;
 use crate::io::metrics::Object;
 
@@ -514,6 +515,7 @@ impl Leg {
         match output {
             LegOutput::Audio(frame) => self.media.send(&frame, now()),
             LegOutput::Clear => self.media.clear(),
+            LegOutput::CutDecided(at) => metrics::barge_in(now().saturating_duration_since(at)),
             // Nothing is buffered beyond us, so marks are not asked for.
             LegOutput::Mark(_) => {}
             LegOutput::Answer => self.answer(),
