@@ -89,7 +89,7 @@ async fn a_webhook_without_a_usable_call_is_a_bad_request() {
     let world = World::open().await;
     for form in [vec![], vec![("CallSid", "")], vec![("CallSid", "CA<1>")]] {
         let answer = world.post("/twilio/voice", &form, None).await;
-        assert_eq!(answer, (400, "bad-webhook".to_owned()), "{form:?}");
+        assert_eq!(answer, (400, "bad_webhook".to_owned()), "{form:?}");
     }
 }
 
@@ -136,7 +136,7 @@ async fn webhooks_need_the_right_signature() {
             let answer = world.post(path, &form, wrong).await;
             assert_eq!(
                 answer,
-                (403, "bad-signature".to_owned()),
+                (403, "bad_signature".to_owned()),
                 "{path} {wrong:?}"
             );
         }
@@ -270,7 +270,7 @@ async fn audio_marks_clear_and_hang_up_reach_twilio_in_order() {
         peer.heard().await,
         json!({"event": "clear", "streamSid": "MZ1"})
     );
-    assert_eq!(peer.closed().await, (1000, "hung-up".to_owned()));
+    assert_eq!(peer.closed().await, (1000, "hung_up".to_owned()));
     assert_eq!(ended(&mut leg).await, LegEnd::HungUp);
 }
 
@@ -323,20 +323,20 @@ async fn what_breaks_the_protocol_in_a_call_ends_that_call_by_name_and_no_other(
     let mut no_base64 = media(&[]);
     no_base64["media"]["payload"] = "no base64".into();
     for (bad, code, name) in [
-        (Message::text("hello"), 1002, "bad-json"),
-        (Message::text(""), 1002, "bad-json"),
-        (text(json!({"event": "media"})), 1002, "bad-json"),
-        (text(json!({"event": "sing"})), 1002, "unknown-event"),
-        (Message::binary(vec![1, 2, 3]), 1002, "binary-message"),
-        (text(start("CA1", "x")), 1002, "second-start"),
-        (text(outbound), 1002, "wrong-track"),
-        (text(foreign), 1002, "wrong-stream"),
-        (text(no_base64), 1002, "bad-payload"),
-        (text(media(&[0; 5_000])), 1009, "payload-too-large"),
+        (Message::text("hello"), 1002, "bad_json"),
+        (Message::text(""), 1002, "bad_json"),
+        (text(json!({"event": "media"})), 1002, "bad_json"),
+        (text(json!({"event": "sing"})), 1002, "unknown_event"),
+        (Message::binary(vec![1, 2, 3]), 1002, "binary_message"),
+        (text(start("CA1", "x")), 1002, "second_start"),
+        (text(outbound), 1002, "wrong_track"),
+        (text(foreign), 1002, "wrong_stream"),
+        (text(no_base64), 1002, "bad_payload"),
+        (text(media(&[0; 5_000])), 1009, "payload_too_large"),
         (
             Message::text("x".repeat(65 * 1024)),
             1009,
-            "message-too-large",
+            "message_too_large",
         ),
     ] {
         let (mut peer, mut leg) = world.call("CA1").await;
@@ -358,56 +358,56 @@ async fn what_breaks_the_protocol_before_a_call_ends_the_websocket_by_name() {
     };
     let version = |version: &str| json!({"event": "connected", "version": version});
     for (bad, code, name) in [
-        (version("2.0.0"), 1002, "unsupported-version"),
-        (version(""), 1002, "unsupported-version"),
-        (media(&[0xFF; 160]), 1002, "media-before-start"),
+        (version("2.0.0"), 1002, "unsupported_version"),
+        (version(""), 1002, "unsupported_version"),
+        (media(&[0xFF; 160]), 1002, "media_before_start"),
         (
             json!({"event": "dtmf", "dtmf": {"digit": "1"}}),
             1002,
-            "media-before-start",
+            "media_before_start",
         ),
-        (json!({"event": "start"}), 1002, "bad-json"),
+        (json!({"event": "start"}), 1002, "bad_json"),
         (
             edited(|start| start["streamSid"] = "".into()),
             1002,
-            "bad-start",
+            "bad_start",
         ),
         (
             edited(|start| start["callSid"] = "x".repeat(200).into()),
             1002,
-            "bad-start",
+            "bad_start",
         ),
         (
             edited(|start| start["tracks"] = json!(["inbound", "outbound"])),
             1008,
-            "unidirectional-stream",
+            "unidirectional_stream",
         ),
         (
             edited(|start| start["tracks"] = json!(["outbound"])),
             1008,
-            "unidirectional-stream",
+            "unidirectional_stream",
         ),
         (
             edited(|start| start["mediaFormat"]["sampleRate"] = 16_000.into()),
             1008,
-            "unsupported-media-format",
+            "unsupported_media_format",
         ),
         (
             edited(|start| start["mediaFormat"]["encoding"] = "audio/opus".into()),
             1008,
-            "unsupported-media-format",
+            "unsupported_media_format",
         ),
         (
             edited(|start| start["mediaFormat"] = Value::Null),
             1008,
-            "unsupported-media-format",
+            "unsupported_media_format",
         ),
         (
             edited(|start| start["customParameters"] = json!({})),
             1008,
-            "missing-token",
+            "missing_token",
         ),
-        (edited(|_| ()), 1008, "wrong-token"),
+        (edited(|_| ()), 1008, "wrong_token"),
     ] {
         let mut peer = world.peer().await;
         peer.say(bad.clone()).await;
@@ -422,7 +422,7 @@ async fn a_token_is_good_once_for_its_own_call_and_not_for_long() {
     let mut world = World::open().await;
     let token = token_of(&world.voice("CA1", &[]).await);
     world.voice("CA2", &[]).await;
-    let wrong = (1008, "wrong-token".to_owned());
+    let wrong = (1008, "wrong_token".to_owned());
 
     let mut thief = world.peer().await;
     thief.say(start("CA2", &token)).await;
@@ -448,7 +448,7 @@ async fn the_exchange_may_refuse_at_the_last_moment() {
     for (refusal, expected) in [
         (Refusal::Busy, (1013, "busy")),
         (Refusal::Draining, (1013, "draining")),
-        (Refusal::NoRoute, (1008, "no-route")),
+        (Refusal::NoRoute, (1008, "no_route")),
     ] {
         let token = token_of(&world.voice("CA1", &[]).await);
         world.fake.set(|state| state.refusal = Some(refusal));
@@ -484,7 +484,7 @@ async fn a_websocket_that_never_starts_is_closed() {
     let mut peer = world.peer().await;
     peer.say(json!({"event": "connected", "version": "1.0.0"}))
         .await;
-    assert_eq!(peer.closed().await, (1008, "start-timeout".to_owned()));
+    assert_eq!(peer.closed().await, (1008, "start_timeout".to_owned()));
 }
 
 #[tokio::test]
@@ -560,7 +560,7 @@ async fn a_call_that_is_gone_closes_the_websocket() {
     let mut world = World::open().await;
     let (mut peer, leg) = world.call("CA1").await;
     drop(leg);
-    assert_eq!(peer.closed().await, (1011, "call-gone".to_owned()));
+    assert_eq!(peer.closed().await, (1011, "call_gone".to_owned()));
 }
 
 // ---- anything

@@ -23,8 +23,6 @@ pub(super) enum Refused {
     TooEarly,
     /// It confirms something that we never said.
     BadRAck,
-    /// A method that we do not serve.
-    MethodNotServed,
     /// It requires an extension that we do not have.
     Extension,
     /// Its session interval is too short.
@@ -42,7 +40,7 @@ pub(super) enum Refused {
 }
 
 impl Refused {
-    const OWN: [Self; 16] = [
+    const OWN: [Self; 15] = [
         Self::NotAllowed,
         Self::Unauthorised,
         Self::Flood,
@@ -51,7 +49,6 @@ impl Refused {
         Self::OldSequence,
         Self::TooEarly,
         Self::BadRAck,
-        Self::MethodNotServed,
         Self::Extension,
         Self::Interval,
         Self::MediaType,
@@ -71,22 +68,36 @@ impl Refused {
     pub(super) const fn label(self) -> &'static str {
         match self {
             Self::Malformed(reason) => reason.label(),
-            Self::NotAllowed => "not-allowed",
+            Self::NotAllowed => "not_allowed",
             Self::Unauthorised => "unauthorised",
             Self::Flood => "flood",
-            Self::TooManyConnections => "too-many-connections",
-            Self::NoSuchCall => "no-such-call",
-            Self::OldSequence => "old-sequence",
-            Self::TooEarly => "too-early",
-            Self::BadRAck => "bad-rack",
-            Self::MethodNotServed => "method-not-allowed",
+            Self::TooManyConnections => "too_many_connections",
+            Self::NoSuchCall => "no_such_call",
+            Self::OldSequence => "old_sequence",
+            Self::TooEarly => "too_early",
+            Self::BadRAck => "bad_rack",
             Self::Extension => "extension",
             Self::Interval => "interval",
-            Self::MediaType => "media-type",
-            Self::BadSdp => "bad-sdp",
-            Self::NoCommonMedia => "no-common-media",
-            Self::NoDialog => "no-dialog",
-            Self::NoPort => "no-port",
+            Self::MediaType => "media_type",
+            Self::BadSdp => "bad_sdp",
+            Self::NoCommonMedia => "no_common_media",
+            Self::NoDialog => "no_dialog",
+            Self::NoPort => "no_port",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_has_its_own_name_and_a_place_in_the_list() {
+        let mut names: Vec<&str> = Refused::all().map(Refused::label).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), Refused::all().count());
+        let is_label = |name: &&str| name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+        assert!(names.iter().all(is_label));
     }
 }

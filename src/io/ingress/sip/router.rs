@@ -24,6 +24,7 @@ use super::invite;
 use super::measure;
 use super::message;
 use super::message::field;
+use super::normalise::Reason;
 use super::refused::Refused;
 use super::reliable::Prack;
 use super::switchboard::Signal;
@@ -99,7 +100,7 @@ async fn no_such_call(transaction: &mut Transaction) {
 }
 
 async fn not_served(transaction: &mut Transaction) {
-    measure::refused(Refused::MethodNotServed);
+    measure::refused(Refused::Malformed(Reason::MethodNotServed));
     let allow = field("Allow", message::ALLOW);
     answer(transaction, StatusCode::MethodNotAllowed, vec![allow]).await;
 }

@@ -35,8 +35,8 @@ impl Ending {
             Self::Stopped => "stopped",
             Self::Closed => "closed",
             Self::Lost(how) => how,
-            Self::HungUp => "hung-up",
-            Self::CallGone => "call-gone",
+            Self::HungUp => "hung_up",
+            Self::CallGone => "call_gone",
             Self::Refused(reason) => reason.label(),
         }
     }

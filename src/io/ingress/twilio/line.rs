@@ -67,7 +67,7 @@ pub(super) async fn carry(socket: &mut WebSocket, started: Started, timings: Tim
         alarm: Box::pin(sleep_until(now + timings.ping_after)),
     };
     let ending = poll_fn(|cx| line.poll_turn(cx)).await;
-    info!(reason = ending.label(), "stream ended");
+    info!(reason = ending.label(), "leg ended");
     // If there is no room for it, the ring's own end tells the call.
     let _ = line.port.push_control(LegInput::Ended(ending.leg_end()));
     ending
@@ -123,7 +123,7 @@ impl Line<'_> {
         while self.alarm.as_mut().poll(cx).is_ready() {
             let now = Instant::now();
             if now >= self.write_deadline() {
-                return Poll::Ready(Ending::Lost("write-timeout"));
+                return Poll::Ready(Ending::Lost("write_timeout"));
             }
             if now >= self.last_heard + self.timings.lost_after {
                 return Poll::Ready(Ending::Lost("silent"));
@@ -265,7 +265,7 @@ impl Line<'_> {
     /// Puts a message into the websocket's buffer.
     fn queue(&mut self, frame: Frame) -> Result<(), Ending> {
         let queued = Pin::new(&mut *self.socket).start_send(frame);
-        queued.map_err(|_| Ending::Lost("write-failed"))
+        queued.map_err(|_| Ending::Lost("write_failed"))
     }
 
     /// Whether everything that was queued has left.
@@ -278,7 +278,7 @@ impl Line<'_> {
                 }
                 Ok(true)
             }
-            Poll::Ready(Err(_)) => Err(Ending::Lost("write-failed")),
+            Poll::Ready(Err(_)) => Err(Ending::Lost("write_failed")),
             Poll::Pending => {
                 if self.unflushed_since.is_none() {
                     let now = Instant::now();

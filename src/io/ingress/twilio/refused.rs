@@ -96,29 +96,29 @@ impl Refused {
     /// The name: the websocket's close reason, the metric label, the word in logs.
     pub const fn label(self) -> &'static str {
         match self {
-            Self::BadSignature => "bad-signature",
-            Self::BadWebhook => "bad-webhook",
+            Self::BadSignature => "bad_signature",
+            Self::BadWebhook => "bad_webhook",
             Self::Busy => "busy",
             Self::Draining => "draining",
-            Self::NoRoute => "no-route",
-            Self::BadFrame => "bad-frame",
-            Self::BinaryMessage => "binary-message",
-            Self::MessageTooLarge => "message-too-large",
-            Self::BadJson => "bad-json",
-            Self::UnknownEvent => "unknown-event",
-            Self::UnsupportedVersion => "unsupported-version",
-            Self::MediaBeforeStart => "media-before-start",
-            Self::StartTimeout => "start-timeout",
-            Self::SecondStart => "second-start",
-            Self::BadStart => "bad-start",
-            Self::UnidirectionalStream => "unidirectional-stream",
-            Self::UnsupportedMediaFormat => "unsupported-media-format",
-            Self::MissingToken => "missing-token",
-            Self::WrongToken => "wrong-token",
-            Self::WrongStream => "wrong-stream",
-            Self::WrongTrack => "wrong-track",
-            Self::BadPayload => "bad-payload",
-            Self::PayloadTooLarge => "payload-too-large",
+            Self::NoRoute => "no_route",
+            Self::BadFrame => "bad_frame",
+            Self::BinaryMessage => "binary_message",
+            Self::MessageTooLarge => "message_too_large",
+            Self::BadJson => "bad_json",
+            Self::UnknownEvent => "unknown_event",
+            Self::UnsupportedVersion => "unsupported_version",
+            Self::MediaBeforeStart => "media_before_start",
+            Self::StartTimeout => "start_timeout",
+            Self::SecondStart => "second_start",
+            Self::BadStart => "bad_start",
+            Self::UnidirectionalStream => "unidirectional_stream",
+            Self::UnsupportedMediaFormat => "unsupported_media_format",
+            Self::MissingToken => "missing_token",
+            Self::WrongToken => "wrong_token",
+            Self::WrongStream => "wrong_stream",
+            Self::WrongTrack => "wrong_track",
+            Self::BadPayload => "bad_payload",
+            Self::PayloadTooLarge => "payload_too_large",
             Self::Flood => "flood",
         }
     }
@@ -172,6 +172,8 @@ mod tests {
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), Refused::ALL.len());
+        let is_label = |name: &&str| name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+        assert!(names.iter().all(is_label));
         // A close reason has at most 123 bytes (RFC 6455 §5.5).
         assert!(names.iter().all(|name| name.len() <= 123));
     }

@@ -95,6 +95,19 @@ enum Ending {
     Peer(End),
 }
 
+impl Ending {
+    const fn label(self) -> &'static str {
+        match self {
+            Self::Left => "hung_up",
+            Self::Gone => "call_gone",
+            Self::Peer(End::Closed) => "closed",
+            Self::Peer(End::NeverConnected) => "never_connected",
+            Self::Peer(End::NoKeys(_)) => "no_keys",
+            Self::Peer(End::ConsentLost) => "consent_lost",
+        }
+    }
+}
+
 struct Leg {
     shared: Arc<Shared>,
     entry: Entry,
@@ -319,7 +332,10 @@ impl Leg {
     /// Says goodbye to both sides.
     fn end(mut self, ending: Ending) {
         let now = now();
-        info!(ending = ?ending, "leg ended");
+        if let Ending::Peer(End::NoKeys(error)) = ending {
+            info!(%error, "no keys could be agreed on");
+        }
+        info!(reason = ending.label(), "leg ended");
         match (&self.stage, ending) {
             (Stage::Connecting(..), Ending::Peer(_)) => measure::refused(Refused::NeverConnected),
             (Stage::Connecting(..), Ending::Left | Ending::Gone)

@@ -355,9 +355,9 @@ impl Media {
         self.hear(port, now);
         self.send_due(now);
         if self.has_failed {
-            return Some("no-keys");
+            return Some("no_keys");
         }
-        self.is_absent.then_some("no-media")
+        self.is_absent.then_some("no_media")
     }
 
     /// Says goodbye.

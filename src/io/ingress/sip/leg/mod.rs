@@ -121,11 +121,11 @@ impl Ending {
 
     const fn label(self) -> &'static str {
         match self {
-            Self::HungUp => "hung-up",
+            Self::HungUp => "hung_up",
             Self::Lost(why) => why,
-            Self::BadAnswer => "bad-answer",
+            Self::BadAnswer => "bad_answer",
             Self::ByUs(reason) => reason.label(),
-            Self::CallGone => "call-gone",
+            Self::CallGone => "call_gone",
         }
     }
 
@@ -225,7 +225,7 @@ impl Leg {
             // 1. Signalling is rare, and what it says decides what becomes of packets.
             state = self.states.recv() => match state {
                 Some(state) => self.on_state(state).await,
-                None => Some(Ending::Lost("dialog-gone")),
+                None => Some(Ending::Lost("dialog_gone")),
             },
             Some(signal) = self.signals.recv() => self.on_signal(signal),
             Some(outcome) = self.outcomes.recv() => self.on_outcome(outcome),
@@ -536,7 +536,7 @@ impl Leg {
         }
         match self.provisional.as_mut().and_then(|sent| sent.poll(now)) {
             Some(reliable::Due::Again { rseq }) => self.send_ringing(Some(rseq)),
-            Some(reliable::Due::GiveUp) => return Some(Ending::Lost("no-prack")),
+            Some(reliable::Due::GiveUp) => return Some(Ending::Lost("no_prack")),
             None => {}
         }
         if let Some(outcome) = self.requests.tick(now)
@@ -546,7 +546,7 @@ impl Leg {
         }
         match self.timer.as_mut()?.poll(now)? {
             session_timer::Due::Refresh(refresh) => self.refresh(&refresh),
-            session_timer::Due::End => return Some(Ending::Lost("session-expired")),
+            session_timer::Due::End => return Some(Ending::Lost("session_expired")),
         }
         None
     }
@@ -619,7 +619,7 @@ fn refresh_failed(
     now: Instant,
 ) -> Option<Ending> {
     let due = timer.refresh_failed(status, min_se, rand::random(), now);
-    due.map(|_| Ending::Lost("refresh-denied"))
+    due.map(|_| Ending::Lost("refresh_denied"))
 }
 
 /// The number in CSeq.
@@ -637,7 +637,7 @@ async fn respond(handle: &TransactionHandle, status: StatusCode, headers: Vec<He
 fn ending(reason: &TerminatedReason) -> Ending {
     match reason {
         TerminatedReason::UacBye | TerminatedReason::UacCancel => Ending::HungUp,
-        TerminatedReason::Timeout => Ending::Lost("no-ack"),
+        TerminatedReason::Timeout => Ending::Lost("no_ack"),
         TerminatedReason::ProxyAuthRequired => Ending::Lost("challenged"),
         TerminatedReason::UasBye
         | TerminatedReason::UacBusy
@@ -645,6 +645,6 @@ fn ending(reason: &TerminatedReason) -> Ending {
         | TerminatedReason::UasDecline
         | TerminatedReason::ProxyError(_)
         | TerminatedReason::UacOther(_)
-        | TerminatedReason::UasOther(_) => Ending::Lost("dialog-ended"),
+        | TerminatedReason::UasOther(_) => Ending::Lost("dialog_ended"),
     }
 }
