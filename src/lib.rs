@@ -19,6 +19,9 @@
 //!
 //! Who may name whom is checked by `tests/layering.rs`; what the engine may not touch, by clippy.
 
+#[macro_use]
+mod labels;
+
 pub mod config;
 pub mod engine;
 pub mod io;

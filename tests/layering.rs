@@ -9,9 +9,10 @@ use std::path::PathBuf;
 
 /// For each place, the paths in this crate (after `crate::` or `tandem::`) that it may name. The longest place that
 /// fits a file is its own.
-const MAY_NAME: [(&str, &[&str]); 24] = [
+const MAY_NAME: [(&str, &[&str]); 25] = [
     ("main.rs", &["config", "io", "local_agent"]),
     ("lib.rs", &[]),
+    ("labels.rs", &["labels"]),
     (
         "config",
         &["config", "engine::destination", "engine::media", "io::leg"],

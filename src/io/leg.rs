@@ -23,29 +23,17 @@ pub const OUTPUT_CAPACITY: usize = 16 + CONTROL_RESERVE;
 /// Places that audio leaves free.
 pub const CONTROL_RESERVE: usize = 16;
 
-/// Which kind of ingress a call came by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum IngressKind {
-    /// SIP and RTP: a PBX, a carrier's trunk, a softphone.
-    Sip,
-    /// A Twilio-style media websocket.
-    Twilio,
-    /// WebRTC, signalled by WHIP: a browser.
-    Whip,
-}
-
-impl IngressKind {
-    /// Every kind, so that each is a series from the start.
-    pub const ALL: [Self; 3] = [Self::Sip, Self::Twilio, Self::Whip];
-
-    /// The metric label and the word in configuration.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::Sip => "sip",
-            Self::Twilio => "twilio",
-            Self::Whip => "whip",
-        }
+labels! {
+    /// Which kind of ingress a call came by.
+    #[derive(serde::Serialize, serde::Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    pub enum IngressKind {
+        /// SIP and RTP: a PBX, a carrier's trunk, a softphone.
+        Sip => "sip",
+        /// A Twilio-style media websocket.
+        Twilio => "twilio",
+        /// WebRTC, signalled by WHIP: a browser.
+        Whip => "whip",
     }
 }
 

@@ -90,82 +90,43 @@ const LENGTHS: [f64; 12] = [
     0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 60.0, 120.0, 300.0, 900.0, 1800.0, 7200.0,
 ];
 
-/// Why a call was refused before it began.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Refused {
-    /// As many calls as `limits.calls` allows.
-    Full,
-    /// More than `limits.calls_per_second`.
-    TooFast,
-    /// The gateway is stopping.
-    Draining,
-    /// No route fits.
-    NoRoute,
-}
-
-impl Refused {
-    /// Every reason, so that each is a series from the start.
-    pub const ALL: [Self; 4] = [Self::Full, Self::TooFast, Self::Draining, Self::NoRoute];
-
-    /// The metric label.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::Full => "full",
-            Self::TooFast => "too_fast",
-            Self::Draining => "draining",
-            Self::NoRoute => "no_route",
-        }
+labels! {
+    /// Why a call was refused before it began.
+    pub enum Refused {
+        /// As many calls as `limits.calls` allows.
+        Full => "full",
+        /// More than `limits.calls_per_second`.
+        TooFast => "too_fast",
+        /// The gateway is stopping.
+        Draining => "draining",
+        /// No route fits.
+        NoRoute => "no_route",
     }
 }
 
-/// What came of a clip that a call wanted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum ClipResult {
-    /// It was fetched.
-    Fetched,
-    /// It was there already, or another call was fetching it.
-    Cached,
-    /// It is nothing that we fetch, or lies where nobody may be sent.
-    Refused,
-    /// It was not to be had.
-    Failed,
-}
-
-impl ClipResult {
-    /// Every result, so that each is a series from the start.
-    pub const ALL: [Self; 4] = [Self::Fetched, Self::Cached, Self::Refused, Self::Failed];
-
-    /// The metric label.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::Fetched => "fetched",
-            Self::Cached => "cached",
-            Self::Refused => "refused",
-            Self::Failed => "failed",
-        }
+labels! {
+    /// What came of a clip that a call wanted.
+    pub enum ClipResult {
+        /// It was fetched.
+        Fetched => "fetched",
+        /// It was there already, or another call was fetching it.
+        Cached => "cached",
+        /// It is nothing that we fetch, or lies where nobody may be sent.
+        Refused => "refused",
+        /// It was not to be had.
+        Failed => "failed",
     }
 }
 
-/// Things that live as long as a call and must go with it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Object {
-    /// A call's driver.
-    Call,
-    /// An ingress's side of a call.
-    Leg,
-    /// A backend stream.
-    Stream,
-}
-
-impl Object {
-    const ALL: [Self; 3] = [Self::Call, Self::Leg, Self::Stream];
-
-    const fn label(self) -> &'static str {
-        match self {
-            Self::Call => "call",
-            Self::Leg => "leg",
-            Self::Stream => "stream",
-        }
+labels! {
+    /// Things that live as long as a call and must go with it.
+    pub enum Object {
+        /// A call's driver.
+        Call => "call",
+        /// An ingress's side of a call.
+        Leg => "leg",
+        /// A backend stream.
+        Stream => "stream",
     }
 }
 
@@ -316,19 +277,6 @@ fn describe_words() {
     ];
     for (name, words) in histograms {
         describe_histogram!(name, Unit::Seconds, words);
-    }
-}
-
-impl SegmentOutcome {
-    const ALL: [Self; 4] = [Self::Played, Self::Cut, Self::Dropped, Self::Unknown];
-
-    const fn label(self) -> &'static str {
-        match self {
-            Self::Played => "played",
-            Self::Cut => "cut",
-            Self::Dropped => "dropped",
-            Self::Unknown => "unknown",
-        }
     }
 }
 

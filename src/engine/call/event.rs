@@ -15,31 +15,17 @@ pub use crate::engine::media::codec::Encoding;
 pub use crate::engine::media::digit::Digit;
 use crate::engine::media::frame::Frame;
 
-/// By which way a digit reached us.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum DigitSource {
-    /// A telephone event in RTP (RFC 4733).
-    Rtp,
-    /// A SIP INFO request.
-    Info,
-    /// Tones in the caller's audio.
-    InBand,
-    /// A `dtmf` message on a Twilio media websocket.
-    Twilio,
-}
-
-impl DigitSource {
-    /// Every way, so that each is a series from the start.
-    pub const ALL: [Self; 4] = [Self::Rtp, Self::Info, Self::InBand, Self::Twilio];
-
-    /// The metric label.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::Rtp => "rtp",
-            Self::Info => "info",
-            Self::InBand => "in_band",
-            Self::Twilio => "twilio",
-        }
+labels! {
+    /// By which way a digit reached us.
+    pub enum DigitSource {
+        /// A telephone event in RTP (RFC 4733).
+        Rtp => "rtp",
+        /// A SIP INFO request.
+        Info => "info",
+        /// Tones in the caller's audio.
+        InBand => "in_band",
+        /// A `dtmf` message on a Twilio media websocket.
+        Twilio => "twilio",
     }
 }
 
@@ -128,76 +114,37 @@ pub struct Fault {
     pub message: String,
 }
 
-/// gRPC status codes as far as the call tells them apart (facts §9).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum FaultKind {
-    /// We ended it ourselves.
-    Cancelled,
-    /// The request was wrong; the same again would be too.
-    InvalidArgument,
-    /// No answer in time.
-    DeadlineExceeded,
-    /// Agent, environment or page missing, often the wrong region.
-    NotFound,
-    /// Credentials lack a right, or the API is off.
-    PermissionDenied,
-    /// Quota.
-    ResourceExhausted,
-    /// The agent is not in a state to serve.
-    FailedPrecondition,
-    /// A concurrent change, or the recogniser's own limit.
-    Aborted,
-    /// Too much audio, or none for too long.
-    OutOfRange,
-    /// A fault of the server.
-    Internal,
-    /// The transport broke, or the server restarts.
-    Unavailable,
-    /// The token expired or the clock is wrong.
-    Unauthenticated,
-    /// Nothing was sent: the endpoint has failed so often that it is left alone for a while.
-    CircuitOpen,
-    /// Anything else.
-    Other,
-}
-
-impl FaultKind {
-    /// Every kind, so that each is a series from the start.
-    pub const ALL: [Self; 14] = [
-        Self::Cancelled,
-        Self::InvalidArgument,
-        Self::DeadlineExceeded,
-        Self::NotFound,
-        Self::PermissionDenied,
-        Self::ResourceExhausted,
-        Self::FailedPrecondition,
-        Self::Aborted,
-        Self::OutOfRange,
-        Self::Internal,
-        Self::Unavailable,
-        Self::Unauthenticated,
-        Self::CircuitOpen,
-        Self::Other,
-    ];
-
-    /// The metric label: the gRPC code's name in lower case, or our own.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::Cancelled => "cancelled",
-            Self::InvalidArgument => "invalid_argument",
-            Self::DeadlineExceeded => "deadline_exceeded",
-            Self::NotFound => "not_found",
-            Self::PermissionDenied => "permission_denied",
-            Self::ResourceExhausted => "resource_exhausted",
-            Self::FailedPrecondition => "failed_precondition",
-            Self::Aborted => "aborted",
-            Self::OutOfRange => "out_of_range",
-            Self::Internal => "internal",
-            Self::Unavailable => "unavailable",
-            Self::Unauthenticated => "unauthenticated",
-            Self::CircuitOpen => "circuit_open",
-            Self::Other => "other",
-        }
+labels! {
+    /// gRPC status codes as far as the call tells them apart (facts §9).
+    pub enum FaultKind {
+        /// We ended it ourselves.
+        Cancelled => "cancelled",
+        /// The request was wrong; the same again would be too.
+        InvalidArgument => "invalid_argument",
+        /// No answer in time.
+        DeadlineExceeded => "deadline_exceeded",
+        /// Agent, environment or page missing, often the wrong region.
+        NotFound => "not_found",
+        /// Credentials lack a right, or the API is off.
+        PermissionDenied => "permission_denied",
+        /// Quota.
+        ResourceExhausted => "resource_exhausted",
+        /// The agent is not in a state to serve.
+        FailedPrecondition => "failed_precondition",
+        /// A concurrent change, or the recogniser's own limit.
+        Aborted => "aborted",
+        /// Too much audio, or none for too long.
+        OutOfRange => "out_of_range",
+        /// A fault of the server.
+        Internal => "internal",
+        /// The transport broke, or the server restarts.
+        Unavailable => "unavailable",
+        /// The token expired or the clock is wrong.
+        Unauthenticated => "unauthenticated",
+        /// Nothing was sent: the endpoint has failed so often that it is left alone for a while.
+        CircuitOpen => "circuit_open",
+        /// Anything else.
+        Other => "other",
     }
 }
 

@@ -148,97 +148,56 @@ fn fault_label<S: serde::Serializer>(fault: &FaultKind, serializer: S) -> Result
     serializer.serialize_str(fault.label())
 }
 
-/// What kind of input a turn carries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum TurnKind {
-    /// The caller's voice.
-    Speech,
-    /// Words.
-    Text,
-    /// An event by name.
-    Event,
-    /// An intent by name.
-    Intent,
-    /// Keys.
-    Dtmf,
-    /// What came of a tool.
-    ToolResult,
-}
-
-impl TurnKind {
-    /// Every kind, so that each is a series from the start.
-    pub const ALL: [Self; 6] = [
-        Self::Speech,
-        Self::Text,
-        Self::Event,
-        Self::Intent,
-        Self::Dtmf,
-        Self::ToolResult,
-    ];
-
-    /// The metric label.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::Speech => "speech",
-            Self::Text => "text",
-            Self::Event => "event",
-            Self::Intent => "intent",
-            Self::Dtmf => "dtmf",
-            Self::ToolResult => "tool_result",
-        }
+labels! {
+    /// What kind of input a turn carries.
+    #[derive(Serialize)]
+    #[serde(rename_all = "snake_case")]
+    pub enum TurnKind {
+        /// The caller's voice.
+        Speech => "speech",
+        /// Words.
+        Text => "text",
+        /// An event by name.
+        Event => "event",
+        /// An intent by name.
+        Intent => "intent",
+        /// Keys.
+        Dtmf => "dtmf",
+        /// What came of a tool.
+        ToolResult => "tool_result",
     }
 }
 
-/// How a turn ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum TurnResult {
-    /// The agent answered.
-    Answered,
-    /// The agent answered that it did not understand.
-    NoMatch,
-    /// The agent answered that it heard nothing.
-    NoInput,
-    /// We gave it up.
-    Cancelled,
-    /// The backend failed.
-    Failed,
-}
-
-impl TurnResult {
-    /// Every result, so that each is a series from the start.
-    pub const ALL: [Self; 5] = [
-        Self::Answered,
-        Self::NoMatch,
-        Self::NoInput,
-        Self::Cancelled,
-        Self::Failed,
-    ];
-
-    /// The metric label.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::Answered => "answered",
-            Self::NoMatch => "no_match",
-            Self::NoInput => "no_input",
-            Self::Cancelled => "cancelled",
-            Self::Failed => "failed",
-        }
+labels! {
+    /// How a turn ended.
+    pub enum TurnResult {
+        /// The agent answered.
+        Answered => "answered",
+        /// The agent answered that it did not understand.
+        NoMatch => "no_match",
+        /// The agent answered that it heard nothing.
+        NoInput => "no_input",
+        /// We gave it up.
+        Cancelled => "cancelled",
+        /// The backend failed.
+        Failed => "failed",
     }
 }
 
-/// How a segment ended: exactly one of these.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum SegmentOutcome {
-    /// Heard to its end.
-    Played,
-    /// Cut while it was being heard.
-    Cut,
-    /// Never begun.
-    Dropped,
-    /// Sent to its end, but the far end never confirmed it.
-    Unknown,
+labels! {
+    /// How a segment ended: exactly one of these.
+    #[derive(Serialize)]
+    #[serde(rename_all = "snake_case")]
+    pub enum SegmentOutcome {
+        /// Heard to its end.
+        Played => "played",
+        /// Cut while it was being heard.
+        Cut => "cut",
+        /// Never begun.
+        Dropped => "dropped",
+        /// Sent to its end, but the far end never confirmed it.
+        Unknown => "unknown",
+    }
 }
 
 /// A number for the metrics.

@@ -196,7 +196,7 @@ impl Gate {
             Verdict::KeepAlive => return Datagram::Drop,
             Verdict::Answer(reason) => return self.turn_malformed_away(datagram, source, reason),
             Verdict::Drop(reason) => {
-                measure::refused(Refused::Malformed(reason));
+                measure::malformed(reason);
                 return Datagram::Drop;
             }
         };
@@ -270,7 +270,7 @@ impl Gate {
         reason: Reason,
     ) -> Datagram<'a> {
         let (status, phrase) = reason.status();
-        measure::refused(Refused::Malformed(reason));
+        measure::malformed(reason);
         tracing::debug!(%source, reason = reason.label(), "a SIP message is turned away");
         let answer = |required| Answer {
             status,

@@ -5,6 +5,7 @@ use metrics::describe_counter;
 use metrics::describe_gauge;
 use metrics::gauge;
 
+use super::normalise::Reason;
 use super::refused::Refused;
 
 const REFUSED: &str = "tandem_sip_refused_total";
@@ -25,8 +26,9 @@ pub(super) fn describe() {
     describe_gauge!(REGISTERED, "Extensions that are registered at their PBX");
     describe_counter!(REGISTRATIONS, "REGISTER attempts, by result");
     describe_counter!(TRANSFERS, "Transfers asked for by REFER, by result");
-    for reason in Refused::all() {
-        counter!(REFUSED, "reason" => reason.label()).increment(0);
+    let labels = Refused::ALL.map(Refused::label);
+    for reason in labels.into_iter().chain(Reason::ALL.map(Reason::label)) {
+        counter!(REFUSED, "reason" => reason).increment(0);
     }
     for method in METHODS.into_iter().chain(["other"]) {
         counter!(REQUESTS, "method" => method).increment(0);
@@ -42,6 +44,11 @@ pub(super) fn describe() {
 
 /// A message was turned away.
 pub(super) fn refused(reason: Refused) {
+    counter!(REFUSED, "reason" => reason.label()).increment(1);
+}
+
+/// A message was turned away for its form.
+pub(super) fn malformed(reason: Reason) {
     counter!(REFUSED, "reason" => reason.label()).increment(1);
 }
 

@@ -100,7 +100,7 @@ async fn no_such_call(transaction: &mut Transaction) {
 }
 
 async fn not_served(transaction: &mut Transaction) {
-    measure::refused(Refused::Malformed(Reason::MethodNotServed));
+    measure::malformed(Reason::MethodNotServed);
     let allow = field("Allow", message::ALLOW);
     answer(transaction, StatusCode::MethodNotAllowed, vec![allow]).await;
 }
