@@ -9,42 +9,21 @@ use crate::engine::webrtc::peer;
 
 const IGNORED: &str = "tandem_whip_datagrams_ignored_total";
 
-/// Why a datagram was not taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ignored {
-    /// A check for nobody who is here.
-    UnknownUser,
-    /// From where nobody has shown that they may speak.
-    Stranger,
-    /// A check that is not signed with the password.
-    ForgedCheck,
-    /// Nothing that belongs on this port.
-    Malformed,
-    /// Sound or keys before their time.
-    TooEarly,
-    /// Its call is too busy with what came before.
-    Crowded,
-}
-
-impl Ignored {
-    const ALL: [Self; 6] = [
-        Self::UnknownUser,
-        Self::Stranger,
-        Self::ForgedCheck,
-        Self::Malformed,
-        Self::TooEarly,
-        Self::Crowded,
-    ];
-
-    const fn label(self) -> &'static str {
-        match self {
-            Self::UnknownUser => "unknown_user",
-            Self::Stranger => "stranger",
-            Self::ForgedCheck => "forged_check",
-            Self::Malformed => "malformed",
-            Self::TooEarly => "too_early",
-            Self::Crowded => "crowded",
-        }
+labels! {
+    /// Why a datagram was not taken.
+    pub(super) enum Ignored {
+        /// A check for nobody who is here.
+        UnknownUser => "unknown_user",
+        /// From where nobody has shown that they may speak.
+        Stranger => "stranger",
+        /// A check that is not signed with the password.
+        ForgedCheck => "forged_check",
+        /// Nothing that belongs on this port.
+        Malformed => "malformed",
+        /// Sound or keys before their time.
+        TooEarly => "too_early",
+        /// Its call is too busy with what came before.
+        Crowded => "crowded",
     }
 }
 

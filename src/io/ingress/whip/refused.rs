@@ -4,150 +4,77 @@ use axum::http::StatusCode;
 
 use crate::io::ingress::Refusal;
 
-/// Why a request was turned away, or a session dropped before its call began.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Refused {
-    /// A method that the resource does not have.
-    MethodNotAllowed,
-    /// A token is needed and there is none.
-    MissingToken,
-    /// The token is none of ours.
-    UnknownToken,
-    /// The token is good, but for another route.
-    WrongRoute,
-    /// A page of another site, in a request for which its browser did not ask us first.
-    ForeignOrigin,
-    /// No route takes the call.
-    NoRoute,
-    /// No such session, or it is over.
-    NoSession,
-    /// An offer that is neither `application/sdp` nor `multipart/form-data`.
-    UnsupportedOffer,
-    /// A change that is no `application/trickle-ice-sdpfrag`.
-    UnsupportedChange,
-    /// A body over the size limit.
-    BodyTooLarge,
-    /// A body that did not come in time.
-    BodyTimeout,
-    /// A body that broke off.
-    BodyLost,
-    /// A multipart body that cannot be read, or without an offer, or with parts that mean nothing here.
-    BadMultipart,
-    /// Session parameters that are no JSON object of texts, numbers and truth values.
-    BadParameters,
-    /// A fragment of SDP that cannot be read.
-    BadFragment,
-    /// A change that does not say which ICE session it is for.
-    PreconditionRequired,
-    /// A change for another ICE session than the present one.
-    PreconditionFailed,
-    /// An ICE restart without a new user fragment and password.
-    RestartWithoutCredentials,
-    /// An ICE restart while one is under way.
-    RestartUnderWay,
-    /// An offer that cannot be read.
-    BadOffer,
-    /// An offer with more media lines, or more of anything else, than we take.
-    TooManyLines,
-    /// An offer without audio.
-    NoAudio,
-    /// An offer with several lines of audio.
-    SeveralAudioLines,
-    /// An offer with audio over something else than RTP.
-    UnknownTransport,
-    /// An offer without a codec that we may speak.
-    NoCommonCodec,
-    /// An offer without a usable DTLS fingerprint or role: there is no sound without encryption.
-    NoFingerprint,
-    /// An offer without a user fragment and password for ICE.
-    NoIceCredentials,
-    /// An offer that wants reports on a port of their own.
-    NoRtcpMux,
-    /// The gateway has no room for another call.
-    Busy,
-    /// The gateway is on its way out.
-    Draining,
-    /// Something of ours failed.
-    Internal,
-    /// A session whose peer did not connect in time. It is counted, not answered.
-    NeverConnected,
+labels! {
+    /// Why a request was turned away, or a session dropped before its call began.
+    pub enum Refused {
+        /// A method that the resource does not have.
+        MethodNotAllowed => "method_not_allowed",
+        /// A token is needed and there is none.
+        MissingToken => "missing_token",
+        /// The token is none of ours.
+        UnknownToken => "unknown_token",
+        /// The token is good, but for another route.
+        WrongRoute => "wrong_route",
+        /// A page of another site, in a request for which its browser did not ask us first.
+        ForeignOrigin => "foreign_origin",
+        /// No route takes the call.
+        NoRoute => "no_route",
+        /// No such session, or it is over.
+        NoSession => "no_session",
+        /// An offer that is neither `application/sdp` nor `multipart/form-data`.
+        UnsupportedOffer => "unsupported_offer",
+        /// A change that is no `application/trickle-ice-sdpfrag`.
+        UnsupportedChange => "unsupported_change",
+        /// A body over the size limit.
+        BodyTooLarge => "body_too_large",
+        /// A body that did not come in time.
+        BodyTimeout => "body_timeout",
+        /// A body that broke off.
+        BodyLost => "body_lost",
+        /// A multipart body that cannot be read, or without an offer, or with parts that mean nothing here.
+        BadMultipart => "bad_multipart",
+        /// Session parameters that are no JSON object of texts, numbers and truth values.
+        BadParameters => "bad_parameters",
+        /// A fragment of SDP that cannot be read.
+        BadFragment => "bad_fragment",
+        /// A change that does not say which ICE session it is for.
+        PreconditionRequired => "precondition_required",
+        /// A change for another ICE session than the present one.
+        PreconditionFailed => "precondition_failed",
+        /// An ICE restart without a new user fragment and password.
+        RestartWithoutCredentials => "restart_without_credentials",
+        /// An ICE restart while one is under way.
+        RestartUnderWay => "restart_under_way",
+        /// An offer that cannot be read.
+        BadOffer => "bad_offer",
+        /// An offer with more media lines, or more of anything else, than we take.
+        TooManyLines => "too_many_lines",
+        /// An offer without audio.
+        NoAudio => "no_audio",
+        /// An offer with several lines of audio.
+        SeveralAudioLines => "several_audio_lines",
+        /// An offer with audio over something else than RTP.
+        UnknownTransport => "unknown_transport",
+        /// An offer without a codec that we may speak.
+        NoCommonCodec => "no_common_codec",
+        /// An offer without a usable DTLS fingerprint or role: there is no sound without encryption.
+        NoFingerprint => "no_fingerprint",
+        /// An offer without a user fragment and password for ICE.
+        NoIceCredentials => "no_ice_credentials",
+        /// An offer that wants reports on a port of their own.
+        NoRtcpMux => "no_rtcp_mux",
+        /// The gateway has no room for another call.
+        Busy => "busy",
+        /// The gateway is on its way out.
+        Draining => "draining",
+        /// Something of ours failed.
+        Internal => "internal",
+        /// A session whose peer did not connect in time. It is counted, not answered.
+        NeverConnected => "never_connected",
+    }
 }
 
 impl Refused {
-    /// Every reason, so that each is a series from the start.
-    pub const ALL: [Self; 32] = [
-        Self::MethodNotAllowed,
-        Self::MissingToken,
-        Self::UnknownToken,
-        Self::WrongRoute,
-        Self::ForeignOrigin,
-        Self::NoRoute,
-        Self::NoSession,
-        Self::UnsupportedOffer,
-        Self::UnsupportedChange,
-        Self::BodyTooLarge,
-        Self::BodyTimeout,
-        Self::BodyLost,
-        Self::BadMultipart,
-        Self::BadParameters,
-        Self::BadFragment,
-        Self::PreconditionRequired,
-        Self::PreconditionFailed,
-        Self::RestartWithoutCredentials,
-        Self::RestartUnderWay,
-        Self::BadOffer,
-        Self::TooManyLines,
-        Self::NoAudio,
-        Self::SeveralAudioLines,
-        Self::UnknownTransport,
-        Self::NoCommonCodec,
-        Self::NoFingerprint,
-        Self::NoIceCredentials,
-        Self::NoRtcpMux,
-        Self::Busy,
-        Self::Draining,
-        Self::Internal,
-        Self::NeverConnected,
-    ];
-
-    /// The name: `reason` of the problem, the metric label, the word in logs.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::MethodNotAllowed => "method_not_allowed",
-            Self::MissingToken => "missing_token",
-            Self::UnknownToken => "unknown_token",
-            Self::WrongRoute => "wrong_route",
-            Self::ForeignOrigin => "foreign_origin",
-            Self::NoRoute => "no_route",
-            Self::NoSession => "no_session",
-            Self::UnsupportedOffer => "unsupported_offer",
-            Self::UnsupportedChange => "unsupported_change",
-            Self::BodyTooLarge => "body_too_large",
-            Self::BodyTimeout => "body_timeout",
-            Self::BodyLost => "body_lost",
-            Self::BadMultipart => "bad_multipart",
-            Self::BadParameters => "bad_parameters",
-            Self::BadFragment => "bad_fragment",
-            Self::PreconditionRequired => "precondition_required",
-            Self::PreconditionFailed => "precondition_failed",
-            Self::RestartWithoutCredentials => "restart_without_credentials",
-            Self::RestartUnderWay => "restart_under_way",
-            Self::BadOffer => "bad_offer",
-            Self::TooManyLines => "too_many_lines",
-            Self::NoAudio => "no_audio",
-            Self::SeveralAudioLines => "several_audio_lines",
-            Self::UnknownTransport => "unknown_transport",
-            Self::NoCommonCodec => "no_common_codec",
-            Self::NoFingerprint => "no_fingerprint",
-            Self::NoIceCredentials => "no_ice_credentials",
-            Self::NoRtcpMux => "no_rtcp_mux",
-            Self::Busy => "busy",
-            Self::Draining => "draining",
-            Self::Internal => "internal",
-            Self::NeverConnected => "never_connected",
-        }
-    }
-
     /// The status of the response.
     pub const fn status(self) -> StatusCode {
         match self {
@@ -254,16 +181,6 @@ impl From<Refusal> for Refused {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn every_reason_has_its_own_name_and_a_place_in_the_list() {
-        let mut names: Vec<&str> = Refused::ALL.iter().map(|reason| reason.label()).collect();
-        names.sort_unstable();
-        names.dedup();
-        assert_eq!(names.len(), Refused::ALL.len());
-        let is_label = |name: &&str| name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
-        assert!(names.iter().all(is_label));
-    }
 
     #[test]
     fn every_reason_is_an_error_and_a_sentence() {
