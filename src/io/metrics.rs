@@ -1,4 +1,5 @@
-//! Every metric Tandem exports, declared once: name, unit, buckets and labels.
+//! The metrics of every call, declared once: name, unit, buckets and labels. What only one ingress counts is declared where
+//! it is counted, in `measure.rs` of its folder and in `ingress/whip/ignored.rs`; what RTP counts, in `ingress/tally.rs`.
 //!
 //! Labels come from closed enums, and [`describe`] touches every series, so that a rate over a counter works from the
 //! first scrape on. The engine returns numbers ([`Measure`]); [`record`] turns them into series.
@@ -119,6 +120,20 @@ labels! {
 }
 
 labels! {
+    /// What came of an interruption.
+    enum BargeIn {
+        /// The prompt was cut.
+        Cut => "cut",
+        /// The prompt may not be interrupted.
+        Refused => "refused",
+        /// It was none: the prompt goes on from where it was ducked.
+        Restored => "restored",
+        /// It was our own prompt.
+        Echo => "echo",
+    }
+}
+
+labels! {
     /// Things that live as long as a call and must go with it.
     pub enum Object {
         /// A call's driver.
@@ -187,8 +202,8 @@ pub fn describe<'a>(agents: impl Iterator<Item = &'a str>, call_limit: usize) {
             counter!(TURNS, "input" => input.label(), "result" => result.label()).increment(0);
         }
     }
-    for outcome in ["cut", "refused", "restored", "echo"] {
-        counter!(BARGE_INS, "outcome" => outcome).increment(0);
+    for outcome in BargeIn::ALL {
+        counter!(BARGE_INS, "outcome" => outcome.label()).increment(0);
     }
     for outcome in SegmentOutcome::ALL {
         counter!(SEGMENTS, "outcome" => outcome.label()).increment(0);
@@ -289,15 +304,19 @@ pub fn record(measure: &Measure) {
         Measure::TurnLatency(latency) => histogram!(TURN_LATENCY).record(latency.as_secs_f64()),
         Measure::AnswerToFirstAudio(delay) => histogram!(FIRST_AUDIO).record(delay.as_secs_f64()),
         // How long it took, its leg knows.
-        Measure::BargeIn(_) => counter!(BARGE_INS, "outcome" => "cut").increment(1),
-        Measure::BargeInRefused => counter!(BARGE_INS, "outcome" => "refused").increment(1),
-        Measure::BargeInRestored => counter!(BARGE_INS, "outcome" => "restored").increment(1),
-        Measure::BargeInEcho => counter!(BARGE_INS, "outcome" => "echo").increment(1),
+        Measure::BargeIn(_) => barge_in_ended(BargeIn::Cut),
+        Measure::BargeInRefused => barge_in_ended(BargeIn::Refused),
+        Measure::BargeInRestored => barge_in_ended(BargeIn::Restored),
+        Measure::BargeInEcho => barge_in_ended(BargeIn::Echo),
         Measure::Unheard(duration) => UNHEARD_SECONDS.add(*duration),
         Measure::TickLateness(lateness) => tick_lateness().record(lateness.as_secs_f64()),
         Measure::Digit(source) => counter!(DIGITS, "source" => source.label()).increment(1),
         Measure::Segment(outcome) => counter!(SEGMENTS, "outcome" => outcome.label()).increment(1),
     }
+}
+
+fn barge_in_ended(outcome: BargeIn) {
+    counter!(BARGE_INS, "outcome" => outcome.label()).increment(1);
 }
 
 /// The one histogram that every frame touches: looked up once, for a look-up takes a lock.

@@ -19,6 +19,28 @@ const METHODS: [&str; 7] = [
     "INVITE", "BYE", "OPTIONS", "INFO", "UPDATE", "PRACK", "NOTIFY",
 ];
 
+labels! {
+    /// What came of a REGISTER.
+    pub(super) enum Registration {
+        /// The PBX knows us.
+        Ok => "ok",
+        /// It does not want to.
+        Refused => "refused",
+        /// It did not answer.
+        Failed => "failed",
+    }
+}
+
+labels! {
+    /// What came of a REFER.
+    pub(super) enum Transfer {
+        /// The caller is with someone else.
+        Done => "done",
+        /// The caller is still with us.
+        Refused => "refused",
+    }
+}
+
 /// Declares them and touches every series, so that each is there from the first scrape on.
 pub(super) fn describe() {
     describe_counter!(REFUSED, "SIP messages that were turned away, by reason");
@@ -33,11 +55,11 @@ pub(super) fn describe() {
     for method in METHODS.into_iter().chain(["other"]) {
         counter!(REQUESTS, "method" => method).increment(0);
     }
-    for result in ["ok", "refused", "failed"] {
-        counter!(REGISTRATIONS, "result" => result).increment(0);
+    for result in Registration::ALL {
+        counter!(REGISTRATIONS, "result" => result.label()).increment(0);
     }
-    for result in ["done", "refused"] {
-        counter!(TRANSFERS, "result" => result).increment(0);
+    for result in Transfer::ALL {
+        counter!(TRANSFERS, "result" => result.label()).increment(0);
     }
     gauge!(REGISTERED).set(0.0);
 }
@@ -64,13 +86,12 @@ pub(super) fn registered(is_registered: bool) {
     gauge!(REGISTERED).increment(step);
 }
 
-/// A REGISTER was answered: `ok`, `refused` or `failed`.
-pub(super) fn registration(result: &'static str) {
-    counter!(REGISTRATIONS, "result" => result).increment(1);
+/// A REGISTER was answered, or not.
+pub(super) fn registration(result: Registration) {
+    counter!(REGISTRATIONS, "result" => result.label()).increment(1);
 }
 
 /// A transfer ended.
-pub(super) fn transfer(is_done: bool) {
-    let result = if is_done { "done" } else { "refused" };
-    counter!(TRANSFERS, "result" => result).increment(1);
+pub(super) fn transfer(result: Transfer) {
+    counter!(TRANSFERS, "result" => result.label()).increment(1);
 }

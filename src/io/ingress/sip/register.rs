@@ -102,9 +102,9 @@ async fn keep(
     let mut is_registered = false;
     let kept = registration.keep_alive(registrar.clone(), expires, leaving, |outcome| {
         let result = match &outcome {
-            RefreshOutcome::Registered(_) => "ok",
-            RefreshOutcome::Rejected(_) => "refused",
-            RefreshOutcome::Failed(_) => "failed",
+            RefreshOutcome::Registered(_) => measure::Registration::Ok,
+            RefreshOutcome::Rejected(_) => measure::Registration::Refused,
+            RefreshOutcome::Failed(_) => measure::Registration::Failed,
         };
         measure::registration(result);
         let is_now = matches!(outcome, RefreshOutcome::Registered(_));

@@ -479,7 +479,10 @@ impl Leg {
             Outcome::ReferRefused(..) => None,
             Outcome::Transferred(result) => {
                 self.requests.transfer_ended();
-                measure::transfer(result.is_ok());
+                measure::transfer(match result {
+                    Ok(()) => measure::Transfer::Done,
+                    Err(_) => measure::Transfer::Refused,
+                });
                 self.tell(LegInput::TransferEnded(result));
                 None
             }
