@@ -417,7 +417,7 @@ impl Call {
                 self.handset.told_of_cut(at);
             }
             What::Ended(reason) => self.told.end_reason = Some(reason),
-            What::Interim(_) | What::Digit(_) | What::Unheard(_) | What::Other(_) => {}
+            What::Interim(_) | What::Digit(_) | What::Other(_) => {}
         }
     }
 

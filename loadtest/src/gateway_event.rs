@@ -32,8 +32,6 @@ pub(crate) enum What {
     Digit(String),
     /// Caller's end of speech to the agent's first audio on the wire.
     TurnLatency(Duration),
-    /// Caller audio that reached no stream.
-    Unheard(String),
     /// The call is over.
     Ended(String),
     /// Anything else, as it came.
@@ -61,7 +59,6 @@ pub(crate) fn parse(data: &str) -> Option<GatewayEvent> {
             Some(latency) => What::TurnLatency(latency),
             None => What::Other(data.to_owned()),
         },
-        "unheard" => What::Unheard(data.to_owned()),
         "ended" => What::Ended(field(&value, "reason")),
         _ => What::Other(data.to_owned()),
     };

@@ -100,7 +100,6 @@ fn describe_event(what: &What, timeline: Timeline) -> Option<String> {
         What::BargeIn => "barge-in".to_owned(),
         What::Digit(digit) => format!("agent got the key {digit}"),
         What::TurnLatency(latency) => format!("turn latency {}", ms(*latency)),
-        What::Unheard(data) => format!("unheard: {data}"),
         What::Ended(reason) => format!("gateway ended the call: {reason}"),
         What::Other(data) => format!("gateway: {data}"),
     })

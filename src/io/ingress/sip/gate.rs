@@ -31,10 +31,6 @@ use super::reply::Ceiling;
 use super::reply::reply;
 use crate::config;
 
-/// How long a nonce may be used: long enough for every retry, short enough for a stolen one to be worth little.
-const NONCE_LIFE: Duration = Duration::from_secs(300);
-/// Nonces in use whose counts are remembered.
-const NONCES: usize = 10_000;
 /// INVITEs a second, as a multiple of `limits.calls_per_second`, that are looked at more closely than to be counted;
 /// each call comes twice where passwords are asked for, and the registry of calls refuses politely what is merely too
 /// much.
@@ -125,8 +121,8 @@ impl Gate {
                 algorithms.collect(),
                 users,
                 secret,
-                NONCE_LIFE,
-                NONCES,
+                digest::NONCE_LIFE,
+                digest::NONCES_IN_USE,
                 now,
             );
             Mutex::new(gate)
