@@ -303,6 +303,11 @@ fn the_signature_is_required_wherever_others_can_call() {
         problems("[twilio]\nauth_token_env = 'OTHER'", &[token]),
         ["FILE: twilio.auth_token_env: the environment variable OTHER is not set"]
     );
+    // Not repeated: it may be the token itself.
+    assert_eq!(
+        problems("[twilio]\nauth_token_env = 'hush-hush'", &[token]),
+        ["FILE: twilio.auth_token_env: must be the name of an environment variable"]
+    );
 }
 
 #[test]

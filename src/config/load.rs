@@ -16,7 +16,6 @@ use super::Drain;
 use super::Http;
 use super::Limits;
 use super::Log;
-use super::Secret;
 use super::Twilio;
 use super::Uplink;
 use super::agents::agents;
@@ -36,6 +35,7 @@ use super::tree::Content;
 use super::tree::Fields;
 use super::tree::Node;
 use super::tree::Origin;
+use super::variable;
 
 /// The file that is read when none is named, if it is there.
 pub const DEFAULT_PATH: &str = "config/tandem.toml";
@@ -237,18 +237,18 @@ fn twilio(mut section: Section<'_>, environment: &BTreeMap<String, String>, http
     let default = Twilio::default();
     let env_origin = section.origin("auth_token_env");
     let auth_token_env = section
-        .text("auth_token_env")
+        .parsed("auth_token_env", variable::name)
         .unwrap_or(default.auth_token_env.clone());
-    // An empty variable is how an optional Kubernetes secret looks when it is not there.
-    let auth_token = environment
-        .get(&auth_token_env)
-        .filter(|token| !token.is_empty())
-        .map(|token| Secret::new(token.clone()));
-    if auth_token.is_none() && auth_token_env != default.auth_token_env {
-        // Only the default name may stand for "if there is one": who names another means it.
-        let reason = format!("the environment variable {auth_token_env} is not set");
-        section.tell(&env_origin, "auth_token_env", reason);
-    }
+    let auth_token = match variable::secret(&auth_token_env, environment) {
+        Ok((_, token)) => Some(token),
+        Err(reason) => {
+            // Only the default name may stand for "if there is one": who names another means it.
+            if auth_token_env != default.auth_token_env {
+                section.tell(&env_origin, "auth_token_env", reason);
+            }
+            None
+        }
+    };
     let signature_origin = section.origin("require_signature");
     let require_signature = match section.flag("require_signature") {
         Some(true) if auth_token.is_none() => {

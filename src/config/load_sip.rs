@@ -34,14 +34,14 @@ use super::section::Section;
 use super::section::list;
 use super::section::text_of;
 use super::tree::Origin;
+use super::variable;
+use super::variable::Environment;
 use crate::engine::media::codec::packet::Codec;
 
 /// The longest password that a file may hold, in bytes: more is a mistaken path.
 const MAX_PASSWORD_BYTES: usize = 1_024;
 
 const SECOND: Duration = Duration::from_secs(1);
-
-type Environment = BTreeMap<String, String>;
 
 /// `[sip]`. `taken`: the keys and addresses of the other listeners.
 pub(super) fn sip(
@@ -195,18 +195,9 @@ fn password(
 ) -> Option<(Secret, SecretSource)> {
     let variable_given = section.origin("password_env") != Origin::Nowhere;
     let file_origin = section.origin("password_file");
-    let of_variable = section.parsed("password_env", |name| {
-        let is_name = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
-        if !name.bytes().all(is_name) {
-            // Not repeated: it may be the password itself.
-            return Err("must be the name of an environment variable".to_owned());
-        }
-        // An empty variable is how an optional Kubernetes secret looks when it is not there.
-        let password = environment.get(name).filter(|text| !text.is_empty());
-        let password =
-            password.ok_or_else(|| format!("the environment variable {name} is not set"))?;
-        let source = SecretSource::Environment(name.to_owned());
-        Ok((Secret::new(password.clone()), source))
+    let of_variable = section.parsed("password_env", |text| {
+        let (name, password) = variable::secret(text, environment)?;
+        Ok((password, SecretSource::Environment(name)))
     });
     let of_file = section.parsed("password_file", |path| {
         let password = password_of_file(path)?;

@@ -1,6 +1,5 @@
 //! Reading `[webrtc]`.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -20,6 +19,8 @@ use super::load_sip::choices;
 use super::load_sip::text_of_file;
 use super::section::Section;
 use super::tree::Origin;
+use super::variable;
+use super::variable::Environment;
 use crate::engine::destination::is_host_and_port;
 use crate::engine::media::codec::packet::Codec;
 
@@ -31,8 +32,6 @@ const MAX_TOKENS: usize = 1_000;
 const MAX_TOKEN_BYTES: usize = 2_048;
 
 const MINUTE: Duration = Duration::from_secs(60);
-
-type Environment = BTreeMap<String, String>;
 
 /// `[webrtc]`
 pub(super) fn webrtc(
@@ -135,23 +134,20 @@ fn tokens(
     let mut tokens = Vec::new();
     let env_origin = section.origin("tokens_env");
     let tokens_env = section
-        .parsed("tokens_env", variable_name)
+        .parsed("tokens_env", variable::name)
         .unwrap_or_else(|| default_env.to_owned());
-    // An empty variable is how an optional Kubernetes secret looks when it is not there.
-    let text = environment.get(&tokens_env);
-    match text.filter(|text| !text.trim().is_empty()) {
-        Some(text) => {
+    match variable::content(environment, &tokens_env) {
+        Ok(text) => {
             let variable = Origin::Environment(tokens_env.clone());
             add_tokens(&mut tokens, text, |reason| {
                 section.tell(&variable, "tokens_env", reason);
             });
         }
         // Only the default name may stand for "if there are any": who names another means it.
-        None if tokens_env != default_env => {
-            let reason = format!("the environment variable {tokens_env} is not set");
+        Err(reason) if tokens_env != default_env => {
             section.tell(&env_origin, "tokens_env", reason);
         }
-        None => {}
+        Err(_) => {}
     }
     let file_origin = section.origin("tokens_file");
     let file = section.parsed("tokens_file", |path| {
@@ -319,24 +315,12 @@ fn turn_secret(
 ) -> (Option<String>, Option<Secret>) {
     let is_given = section.origin("turn_secret_env") != Origin::Nowhere;
     let read = section.parsed("turn_secret_env", |text| {
-        let name = variable_name(text)?;
-        let secret = environment.get(&name).filter(|text| !text.is_empty());
-        let secret = secret.ok_or_else(|| format!("the environment variable {name} is not set"))?;
-        Ok((name, Secret::new(secret.clone())))
+        variable::secret(text, environment)
     });
     if has_servers && !is_given {
         section.missing("turn_secret_env", "missing; turn_servers need it");
     }
     read.unzip()
-}
-
-fn variable_name(text: &str) -> Result<String, String> {
-    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
-    if !text.bytes().all(is_name) {
-        // Not repeated: it may be the secret itself.
-        return Err("must be the name of an environment variable".to_owned());
-    }
-    Ok(text.to_owned())
 }
 
 fn codecs(section: &mut Section<'_>) -> Option<Vec<Codec>> {

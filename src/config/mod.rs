@@ -20,6 +20,7 @@ mod section;
 mod sip;
 mod tree;
 mod turn;
+mod variable;
 mod webrtc;
 
 use std::collections::BTreeMap;
