@@ -7,6 +7,8 @@ use crate::engine::media::codec::packet::Codec;
 use crate::engine::rtp::dtls::DtlsRole;
 use crate::engine::rtp::dtls::Fingerprint;
 use crate::engine::rtp::key::SrtpKey;
+use crate::engine::rtp::presence::Patience;
+use crate::engine::rtp::session::Setup;
 
 /// What both sides do from now on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +42,35 @@ impl Agreement {
     /// for its packets or its voice must wait too.
     pub const fn is_held(&self) -> bool {
         !self.direction.send
+    }
+
+    /// What a session needs to know to do it: what was agreed, the keys that this led to, and what is ours alone to say.
+    pub fn setup(
+        &self,
+        keys: Option<(SrtpKey, SrtpKey)>,
+        patience: Patience,
+        learning: Duration,
+        cname: String,
+        opus_complexity: u8,
+    ) -> Setup {
+        Setup {
+            codec: self.codec,
+            payload_type: self.payload_type.send,
+            own_payload_type: self.payload_type.receive,
+            telephone_event: self.telephone_event.map(|number| number.receive),
+            comfort_noise: self.comfort_noise,
+            packet_time: self.packet_time,
+            max_average_bitrate: self.max_average_bitrate,
+            remote_rtp: self.remote_rtp,
+            remote_rtcp: self.remote_rtcp,
+            send: self.direction.send,
+            receive: self.direction.receive,
+            keys,
+            patience,
+            learning,
+            cname,
+            opus_complexity,
+        }
     }
 }
 

@@ -368,27 +368,21 @@ impl Peer {
 
     fn begin_session(&mut self, keys: Keys, now: Instant) {
         let agreement = &self.terms.agreement;
+        let patience = Patience {
+            initial: PATIENT,
+            mid_call: PATIENT,
+            hold: PATIENT,
+        };
         let setup = Setup {
-            codec: agreement.codec,
-            payload_type: agreement.payload_type.send,
-            own_payload_type: agreement.payload_type.receive,
-            telephone_event: agreement.telephone_event.map(|number| number.receive),
-            comfort_noise: agreement.comfort_noise,
-            packet_time: agreement.packet_time,
-            max_average_bitrate: agreement.max_average_bitrate,
             remote_rtp: Some(PEER),
             remote_rtcp: Some(PEER),
-            send: agreement.direction.send,
-            receive: agreement.direction.receive,
-            keys: Some((keys.ours, keys.theirs)),
-            patience: Patience {
-                initial: PATIENT,
-                mid_call: PATIENT,
-                hold: PATIENT,
-            },
-            learning: Duration::ZERO,
-            cname: self.terms.cname.clone(),
-            opus_complexity: self.terms.opus_complexity,
+            ..agreement.setup(
+                Some((keys.ours, keys.theirs)),
+                patience,
+                Duration::ZERO,
+                self.terms.cname.clone(),
+                self.terms.opus_complexity,
+            )
         };
         self.session = Some(Session::new(setup, self.terms.beginning, now));
         self.channels = self.terms.has_channels.then(|| Channels::new(now));

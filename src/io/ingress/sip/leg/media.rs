@@ -171,32 +171,21 @@ impl Media {
             }
         };
         let is_held = agreement.is_held();
+        let patience = Patience {
+            initial: rtp.initial_timeout,
+            mid_call: rtp.timeout,
+            hold: rtp.hold_timeout,
+        };
+        let learning = match rtp.strict_source {
+            true => Duration::ZERO,
+            false => LEARNING,
+        };
+        let cname = self.shared.cname.clone();
         let setup = Setup {
-            codec: agreement.codec,
-            payload_type: agreement.payload_type.send,
-            own_payload_type: agreement.payload_type.receive,
-            telephone_event: agreement.telephone_event.map(|number| number.receive),
-            comfort_noise: agreement.comfort_noise,
-            packet_time: agreement.packet_time,
-            max_average_bitrate: agreement.max_average_bitrate,
-            remote_rtp: agreement.remote_rtp,
-            remote_rtcp: agreement.remote_rtcp,
             send: self.is_open && !is_held,
             // Music on hold is not the caller.
             receive: agreement.direction.receive && !is_held,
-            keys,
-            patience: Patience {
-                initial: rtp.initial_timeout,
-                mid_call: rtp.timeout,
-                hold: rtp.hold_timeout,
-            },
-            learning: if rtp.strict_source {
-                Duration::ZERO
-            } else {
-                LEARNING
-            },
-            cname: self.shared.cname.clone(),
-            opus_complexity: rtp.opus_complexity,
+            ..agreement.setup(keys, patience, learning, cname, rtp.opus_complexity)
         };
         match &mut self.session {
             Some(session) => session.update(setup, now),
