@@ -65,6 +65,7 @@ const MAY_NAME: [(&str, &[&str]); 25] = [
         &[
             "engine",
             "io::backend",
+            "io::clock",
             "io::errands",
             "io::journal",
             "io::leg",
@@ -89,13 +90,20 @@ const MAY_NAME: [(&str, &[&str]); 25] = [
     ),
     (
         "io/backend",
-        &["config", "engine", "io::backend", "io::metrics"],
+        &[
+            "config",
+            "engine",
+            "io::backend",
+            "io::clock",
+            "io::metrics",
+        ],
     ),
     (
         "io/ingress",
         &[
             "config",
             "engine",
+            "io::clock",
             "io::ingress",
             "io::journal",
             "io::leg",

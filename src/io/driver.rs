@@ -5,7 +5,6 @@
 
 use std::pin::pin;
 use std::time::Duration;
-use std::time::Instant;
 
 use tokio::sync::mpsc;
 use tokio::time::sleep_until;
@@ -26,6 +25,7 @@ use crate::engine::media::codec::AudioFormat;
 use crate::engine::media::frame::FRAME_DURATION;
 use crate::io::backend::Session;
 use crate::io::backend::TurnStream;
+use crate::io::clock::now;
 use crate::io::errands::Errands;
 use crate::io::journal::Journal;
 use crate::io::leg::CONTROL_RESERVE;
@@ -98,7 +98,7 @@ pub async fn drive(
     let uplink = settings.uplink;
     // A line that does not ring is open.
     if leg.info.traits.rings.is_none() {
-        metrics::call_set_up(leg.info.began.elapsed());
+        metrics::call_set_up(now().saturating_duration_since(leg.info.began));
     }
     let call = Call::new(settings, now());
     let mut driver = Driver {
@@ -147,11 +147,6 @@ pub async fn drive(
     }
 }
 
-/// Wall time as the engine counts it; the runtime's clock, so that tests may pause it.
-fn now() -> Instant {
-    tokio::time::Instant::now().into_std()
-}
-
 impl Driver {
     fn on_backend(&mut self, stream: StreamId, event: BackendEvent) {
         if matches!(event, BackendEvent::Closed(_)) {
@@ -171,7 +166,7 @@ impl Driver {
                 self.call.handle(Event::MarkReached(segment), now);
             }
             Some(LegInput::Answered) => {
-                metrics::call_set_up(self.leg.info.began.elapsed());
+                metrics::call_set_up(now.saturating_duration_since(self.leg.info.began));
                 self.call.handle(Event::Answered, now);
             }
             Some(LegInput::Held(held)) => self.call.handle(Event::Held(held), now),

@@ -9,6 +9,7 @@ pub mod agents;
 pub mod backend;
 pub mod calls;
 pub mod clips;
+pub mod clock;
 pub mod driver;
 pub mod errands;
 pub mod http;

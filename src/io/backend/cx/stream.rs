@@ -57,6 +57,7 @@ use crate::io::backend::cx::Known;
 use crate::io::backend::cx::Version;
 use crate::io::backend::cx::convert;
 use crate::io::backend::cx::convert::Listener;
+use crate::io::clock::now;
 use crate::io::metrics;
 use crate::io::metrics::Alive;
 use crate::io::metrics::Object;
@@ -262,11 +263,6 @@ fn outcome(fault: Option<FaultKind>, reach: Reach) -> Outcome {
             | FaultKind::Other,
         ) => Outcome::Success,
     }
-}
-
-/// The clock that tests may stop.
-fn now() -> std::time::Instant {
-    Instant::now().into_std()
 }
 
 impl Known {

@@ -36,6 +36,7 @@ use super::session_timer::Asked;
 use super::session_timer::Plan;
 use super::switchboard::Switchboard;
 use crate::engine::sdp::agreement::Agreement;
+use crate::io::clock::now;
 use crate::io::ingress::Admission;
 use crate::io::ingress::Refusal as NotAdmitted;
 use crate::io::leg::IngressKind;
@@ -120,7 +121,7 @@ pub(super) async fn take(board: Arc<Switchboard>, mut transaction: Transaction) 
 }
 
 fn prepare(board: &Switchboard, transaction: &Transaction) -> Result<Prepared, NotTaken> {
-    let now = tokio::time::Instant::now().into_std();
+    let now = now();
     let request = &transaction.original;
     let peer = contact::source(transaction);
     check_password(board, transaction, now)?;

@@ -50,6 +50,7 @@ use crate::config;
 use crate::engine::call::settings::LegTraits;
 use crate::engine::media::frame::SampleRate;
 use crate::engine::rtp::dtls::Identity;
+use crate::io::clock::now;
 use crate::io::ingress::Exchange;
 use crate::io::ingress::tally;
 
@@ -153,7 +154,7 @@ impl SipIngress {
         {
             tracing::warn!("anybody may call: set sip.allow or sip.auth.users");
         }
-        let now = tokio::time::Instant::now().into_std();
+        let now = now();
         let shared = Arc::new(Shared {
             gate: Arc::new(Gate::new(&self.sip, self.calls_per_second, now)),
             ports: Ports::new(&self.rtp.ports, rand::random()),

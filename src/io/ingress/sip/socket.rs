@@ -6,11 +6,11 @@ use std::sync::Arc;
 use rsipstack::platform::net::UdpSocket as StackSocket;
 use tokio::net::UdpSocket;
 use tokio::sync::Mutex;
-use tokio::time::Instant;
 
 use super::gate::Datagram;
 use super::gate::Gate;
 use super::outgoing::outgoing;
+use crate::io::clock::now;
 
 /// The largest datagram that IP carries.
 const LARGEST_DATAGRAM: usize = 65_535;
@@ -42,8 +42,7 @@ impl StackSocket for GatedSocket {
         loop {
             for _ in 0..BOUND {
                 let (length, source) = self.socket.recv_from(&mut buffer).await?;
-                let now = Instant::now().into_std();
-                match self.gate.judge(&buffer[..length], source, now) {
+                match self.gate.judge(&buffer[..length], source, now()) {
                     // The gate lets nothing through that the stack's buffer would cut.
                     Datagram::Pass(message) if message.len() <= out.len() => {
                         out[..message.len()].copy_from_slice(&message);

@@ -18,6 +18,7 @@ use super::messages::Message;
 use super::messages::Start;
 use super::refused::Refused;
 use super::webhook::TOKEN_PARAMETER;
+use crate::io::clock::now;
 use crate::io::ingress::Admission;
 use crate::io::leg::IngressKind;
 use crate::io::leg::Leg;
@@ -38,7 +39,7 @@ pub(super) struct Started {
 
 /// Reads up to `start` and begins the call.
 pub(super) async fn begin(shared: &Shared, socket: &mut WebSocket) -> Result<Started, Ending> {
-    let began = Instant::now();
+    let began = now();
     loop {
         let text = next_text(poll_fn(|cx| Pin::new(&mut *socket).poll_next(cx)).await)?;
         let Some(text) = text else { continue };

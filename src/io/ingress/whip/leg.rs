@@ -37,6 +37,7 @@ use crate::engine::webrtc::peer;
 use crate::engine::webrtc::peer::End;
 use crate::engine::webrtc::peer::Event;
 use crate::engine::webrtc::peer::Peer;
+use crate::io::clock::now;
 use crate::io::ingress::Admission;
 use crate::io::ingress::tally::Tally;
 use crate::io::leg;
@@ -143,11 +144,6 @@ pub(super) async fn run(parts: Parts) {
         }
     };
     leg.end(ending);
-}
-
-/// Wall time as the engine counts it.
-fn now() -> Instant {
-    tokio::time::Instant::now().into_std()
 }
 
 impl Leg {

@@ -7,7 +7,6 @@ use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
 
 use tokio::sync::mpsc;
 use tracing::Instrument as _;
@@ -27,6 +26,7 @@ use crate::engine::webrtc::description::Unusable;
 use crate::engine::webrtc::ice::Credentials;
 use crate::engine::webrtc::peer::Peer;
 use crate::engine::webrtc::peer::Terms;
+use crate::io::clock::now;
 use crate::io::leg::IngressKind;
 use crate::io::leg::LegInfo;
 
@@ -149,7 +149,7 @@ impl Shared {
         let info = LegInfo {
             ingress: IngressKind::Whip,
             external_id: id.clone(),
-            began: Instant::now(),
+            began: now(),
             from: String::new(),
             to: request.route.clone(),
             domain: String::new(),
@@ -190,7 +190,7 @@ impl Shared {
             shared: self.clone(),
             entry: self.sessions.add(&id, session),
             id: leg,
-            peer: Peer::new(terms, tokio::time::Instant::now().into_std()),
+            peer: Peer::new(terms, now()),
             has_channels: answer.has_channels,
             datagrams,
             orders: received,

@@ -54,6 +54,7 @@ use crate::engine::call::end::EndReason;
 use crate::engine::call::event::DigitSource;
 use crate::engine::call::event::LegEnd;
 use crate::engine::sdp::agreement::Agreement;
+use crate::io::clock::now;
 use crate::io::leg::LegInput;
 use crate::io::leg::LegOutput;
 use crate::io::leg::LegPort;
@@ -206,11 +207,6 @@ pub(super) async fn run(parts: Parts) {
     };
     info!(reason = ending.label(), "leg ended");
     leg.end(ending);
-}
-
-/// Wall time as the engine counts it.
-fn now() -> Instant {
-    tokio::time::Instant::now().into_std()
 }
 
 impl Leg {
