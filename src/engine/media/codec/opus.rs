@@ -126,7 +126,8 @@ const SILENCE_BYTES: usize = 32;
 /// Agents are silent for half of a call, and libopus takes as long over silence as over speech: so after half a second of it
 /// the same packet is sent again and again.
 ///
-/// It arms against loss until the peer has told that there is none, and again at the first that there is.
+/// It arms against loss until the peer's first report, and goes on if that tells of some; from then on until several in a
+/// row tell of none, and again at the first that does.
 pub(super) struct Encoder {
     coder: coder::Encoder,
     application: Application,
