@@ -83,6 +83,8 @@ behaviours! {
     late_events_of_an_old_stream_change_nothing,
     /// facts §8.3, design §4.1
     what_a_stream_does_not_take_it_is_given_later,
+    /// facts §8.3, design §4.1
+    the_end_of_what_the_stream_ceiling_cuts_short_is_heard_in_the_next_turn,
 }
 
 fn the_end_of_an_utterance_is_half_closed_and_never_cancelled(kind: Ingress) {
@@ -510,4 +512,28 @@ fn what_a_stream_does_not_take_it_is_given_later(kind: Ingress) {
     call.run(secs(5.0));
     call.assert_heard(stream, &phrase);
     assert_eq!((call.cancelled().len(), call.unheard()), (0, ms(0)));
+}
+
+fn the_end_of_what_the_stream_ceiling_cuts_short_is_heard_in_the_next_turn(kind: Ingress) {
+    let ceiling = secs(4.0);
+    let mut call = Conversation::greeted_with(kind, says("Welcome", 0.3), |settings| {
+        settings.stream_ceiling = ceiling;
+    });
+    call.run(ms(600));
+    let stream = call.stream();
+    let opened = *call.opened_at().last().expect("a stream");
+    call.run(opened + ceiling - ms(700) - call.age());
+    call.begin_to_speak(ms(680));
+    let end = call.begin_to_speak(ms(340));
+    call.run(ms(400));
+    call.interim("I would like");
+    call.run_until(ms(400), |call| call.half_closed() == [stream]);
+    call.final_words_at("I would like", Some(call.sent_to(stream)));
+    call.run(ms(600));
+    call.answer(says("What?", 0.5));
+    call.run(secs(1.0));
+    assert_ne!(call.stream(), stream);
+    // A frame may be cut in two.
+    let share = call.share_in(call.stream(), &end);
+    assert!(share > 0.8, "{share:.2} of it");
 }

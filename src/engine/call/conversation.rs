@@ -270,7 +270,8 @@ impl Call {
     /// The stream is as long as streams may be. One on which nothing was said goes on as another; of one with words the
     /// agent gets what there is.
     fn on_stream_ceiling(&mut self) {
-        if self.turn.as_ref().is_some_and(|turn| turn.words) {
+        if let Some(turn) = self.turn.as_mut().filter(|turn| turn.words) {
+            turn.is_cut_short = self.uplink.is_voice_active();
             self.cut_off_listening();
             return;
         }
@@ -518,6 +519,9 @@ impl Call {
             let fed_to = self.uplink.fed_or_last().map(|fed| fed.end);
             self.uplink
                 .set_heard_to(turn.final_end.or(fed_to).unwrap_or(self.uplink.heard_to()));
+            if turn.is_cut_short {
+                self.uplink.expect_more();
+            }
         } else {
             self.note_prompted();
         }

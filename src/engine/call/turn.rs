@@ -23,6 +23,8 @@ pub(super) struct Turn {
     pub(super) interim_words: String,
     /// Whether the recogniser has said that the utterance is over.
     pub(super) is_spoken_out: bool,
+    /// Whether we ended the utterance while the caller went on speaking.
+    pub(super) is_cut_short: bool,
     /// The call-sample at which the last final transcript ended.
     pub(super) final_end: Option<u64>,
     /// Whether a response has come: from then on the turn must never be sent again.
@@ -61,6 +63,7 @@ impl Turn {
             final_words: String::new(),
             interim_words: String::new(),
             is_spoken_out: false,
+            is_cut_short: false,
             final_end: None,
             answered: false,
             spoken: false,

@@ -181,6 +181,11 @@ impl Uplink {
         self.heard_to = call_sample;
     }
 
+    /// What was understood last was cut short: voice that goes on after it is no tail of it.
+    pub(super) fn expect_more(&mut self) {
+        self.voiced.split(self.heard_to);
+    }
+
     /// Where a stream must begin that is to hear all voice since then, as far as it is kept.
     fn unheard_voice(&self) -> Option<u64> {
         let since = self.heard_to.max(self.history.oldest());
@@ -405,6 +410,15 @@ impl VoicedStretches {
         }
         self.stretches[self.len] = (from, to);
         self.len += 1;
+    }
+
+    /// Forgets of a stretch what is before `at`.
+    fn split(&mut self, at: u64) {
+        for (from, to) in &mut self.stretches[..self.len] {
+            if (*from..*to).contains(&at) {
+                *from = at;
+            }
+        }
     }
 
     /// The newest stretch.
