@@ -38,9 +38,14 @@ use tandem::io::telemetry;
 use tandem::io::tools::Tools;
 use tandem::io::web::Web;
 use tandem::io::web::WebSettings;
+use tikv_jemallocator::Jemalloc;
 use tokio::signal::unix::SignalKind;
 use tokio::signal::unix::signal;
 use tokio_util::sync::CancellationToken;
+
+/// The C library's own keeps for ever what the most calls at once have taken.
+#[global_allocator]
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 /// The exit code for a configuration that cannot be used, apart from failures while running.
 const BAD_CONFIGURATION: u8 = 2;
