@@ -206,14 +206,16 @@ impl Driver {
                         .push((stream, self.session.open(turn, self.events.clone())));
                 }
                 Action::SendAudio(stream, bytes) => {
-                    let left = send_audio(&mut self.streams, stream, bytes);
-                    if left > 0 {
-                        self.call.not_taken(stream, left, now());
+                    let length = bytes.len();
+                    if !send_audio(&mut self.streams, stream, bytes) {
+                        self.call.not_taken(stream, length, now());
                     }
                 }
                 Action::SendRest(stream, bytes) => {
-                    let left = send_audio(&mut self.streams, stream, &bytes);
-                    metrics::audio_dropped(Direction::Uplink, self.uplink.duration_of_bytes(left));
+                    if !send_audio(&mut self.streams, stream, &bytes) {
+                        let lost = self.uplink.duration_of_bytes(bytes.len());
+                        metrics::audio_dropped(Direction::Uplink, lost);
+                    }
                 }
                 Action::HalfClose(stream) => {
                     if let Some((_, turn)) = self.streams.iter_mut().find(|(id, _)| *id == stream) {
@@ -273,16 +275,19 @@ fn send(leg: &mut Leg, item: LegOutput) {
     }
 }
 
-/// Hands one message of caller audio to a stream, and says how many bytes were not taken: none of it, or all.
-fn send_audio(streams: &mut [(StreamId, TurnStream)], stream: StreamId, bytes: &[u8]) -> usize {
+/// Hands one message of caller audio to a stream; `false` if it has no room for all of it, and gets none. One that takes no
+/// more at all misses nothing.
+fn send_audio(streams: &mut [(StreamId, TurnStream)], stream: StreamId, bytes: &[u8]) -> bool {
     let audio = streams
         .iter_mut()
         .find(|(id, _)| *id == stream)
         .and_then(|(_, turn)| turn.audio.as_mut());
-    let Some(audio) = audio else { return 0 };
-    if audio.free() < bytes.len() {
+    let Some(audio) = audio else { return true };
+    let fits = bytes.len() <= audio.free();
+    if fits {
+        audio.push_slice(bytes);
+    } else {
         tracing::debug!(?stream, "the backend stream takes no more audio");
-        return bytes.len();
     }
-    bytes.len() - audio.push_slice(bytes)
+    fits
 }

@@ -117,7 +117,7 @@ pub struct Fault {
 labels! {
     /// gRPC status codes as far as the call tells them apart (facts §9).
     pub enum FaultKind {
-        /// We ended it ourselves.
+        /// The server or a proxy ended it: of what we end ourselves nobody tells.
         Cancelled => "cancelled",
         /// The request was wrong; the same again would be too.
         InvalidArgument => "invalid_argument",
