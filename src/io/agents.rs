@@ -172,16 +172,14 @@ mod tests {
     use crate::engine::call::event::BackendEvent;
     use crate::engine::call::event::OpenTurn;
     use crate::engine::call::event::StreamId;
-    use crate::engine::call::settings::LegTraits;
     use crate::io::backend::Session;
     use crate::io::backend::SessionStart;
     use crate::io::backend::TurnStream;
-    use crate::io::leg::IngressKind;
 
     #[test]
     fn the_defaults_of_the_configuration_are_those_of_the_engine() {
         for rate in [SampleRate::HZ_8000, SampleRate::HZ_16000] {
-            let leg = leg(rate);
+            let leg = LegInfo::of_telephone(rate);
             let expected = CallSettings::new(leg.traits);
             let settings = settings(&config(""), &leg);
             assert_eq!(format!("{settings:?}"), format!("{expected:?}"));
@@ -216,7 +214,7 @@ mod tests {
         config.turn.hold_prompt = Some(file(b"hold"));
         config.fallback.prompt = Some(file(b"prompt"));
         config.fallback.apology = Some(file(b"apology"));
-        let heard = settings(&config, &leg(SampleRate::HZ_8000));
+        let heard = settings(&config, &LegInfo::of_telephone(SampleRate::HZ_8000));
 
         let expected = CallSettings {
             barge_in: BargeIn {
@@ -249,7 +247,7 @@ mod tests {
             max_digits: 10,
             transfer_failed_event: "FAILED".to_owned(),
             reports_heard: false,
-            ..CallSettings::new(leg(SampleRate::HZ_8000).traits)
+            ..CallSettings::new(LegInfo::of_telephone(SampleRate::HZ_8000).traits)
         };
         assert_eq!(format!("{heard:?}"), format!("{expected:?}"));
     }
@@ -258,7 +256,7 @@ mod tests {
     fn calls_share_the_bytes_of_their_prompts() {
         let agent = configured(&config(""));
         let [one, other] = [SampleRate::HZ_8000; 2].map(|rate| {
-            let settings = agent.call_settings(&leg(rate), Duration::ZERO, None);
+            let settings = agent.call_settings(&LegInfo::of_telephone(rate), Duration::ZERO, None);
             settings.hold.prompt.bytes.as_ptr()
         });
         assert_eq!(one, other);
@@ -286,28 +284,6 @@ mod tests {
             format: AudioFormat {
                 encoding: Encoding::Alaw,
                 rate: SampleRate::HZ_16000,
-            },
-        }
-    }
-
-    fn leg(rate: SampleRate) -> LegInfo {
-        LegInfo {
-            ingress: IngressKind::Sip,
-            external_id: String::new(),
-            began: std::time::Instant::now(),
-            from: String::new(),
-            to: String::new(),
-            domain: String::new(),
-            headers: Vec::new(),
-            parameters: [].into(),
-            traits: LegTraits {
-                rate,
-                lead: Duration::ZERO,
-                confirms_playout: false,
-                continuous: true,
-                rings: None,
-                transfers: true,
-                dials: false,
             },
         }
     }

@@ -540,7 +540,6 @@ mod tests {
     use metrics_exporter_prometheus::PrometheusBuilder;
 
     use super::*;
-    use crate::engine::call::settings::LegTraits;
     use crate::engine::media::frame::SampleRate;
 
     #[test]
@@ -558,9 +557,10 @@ mod tests {
             };
             let routes = vec![Route::every_call("all", "local")];
             let calls = Calls::new(limits, routes, BTreeMap::new());
-            let first = calls.take_place(&info()).expect("there is room");
+            let info = LegInfo::of_telephone(SampleRate::HZ_8000);
+            let first = calls.take_place(&info).expect("there is room");
             shows(2);
-            let second = calls.take_place(&info()).expect("there is room");
+            let second = calls.take_place(&info).expect("there is room");
             shows(1);
             drop(first);
             shows(2);
@@ -569,27 +569,5 @@ mod tests {
             drop(second);
             shows(0);
         });
-    }
-
-    fn info() -> LegInfo {
-        LegInfo {
-            ingress: IngressKind::Sip,
-            external_id: "call".to_owned(),
-            began: Instant::now(),
-            from: "100".to_owned(),
-            to: "200".to_owned(),
-            domain: String::new(),
-            headers: Vec::new(),
-            parameters: BTreeMap::new(),
-            traits: LegTraits {
-                rate: SampleRate::HZ_8000,
-                lead: Duration::ZERO,
-                confirms_playout: false,
-                continuous: true,
-                rings: None,
-                transfers: true,
-                dials: false,
-            },
-        }
     }
 }

@@ -60,6 +60,32 @@ pub struct LegInfo {
     pub traits: LegTraits,
 }
 
+#[cfg(test)]
+impl LegInfo {
+    /// A telephone whose line is open and of which nothing is known.
+    pub(crate) fn of_telephone(rate: crate::engine::media::frame::SampleRate) -> Self {
+        Self {
+            ingress: IngressKind::Sip,
+            external_id: String::new(),
+            began: Instant::now(),
+            from: String::new(),
+            to: String::new(),
+            domain: String::new(),
+            headers: Vec::new(),
+            parameters: BTreeMap::new(),
+            traits: LegTraits {
+                rate,
+                lead: std::time::Duration::ZERO,
+                confirms_playout: false,
+                continuous: true,
+                rings: None,
+                transfers: true,
+                dials: false,
+            },
+        }
+    }
+}
+
 /// What a leg tells its call.
 #[derive(Debug)]
 #[expect(

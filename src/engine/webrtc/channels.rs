@@ -73,7 +73,7 @@ pub struct ChannelId {
 
 #[cfg(test)]
 impl ChannelId {
-    /// For tests of what holds them.
+    /// One of the first association.
     pub(crate) const fn of_stream(stream: u16) -> Self {
         Self {
             association: 0,

@@ -17,7 +17,7 @@ fn a_peer_that_begins_reads_what_we_write_in_order() {
     pair.client.open(0);
     pair.run(Duration::from_secs(1), |_, _| true);
     let channel = pair.ours.poll_opened().expect("it is open");
-    assert_eq!(channel, channel_of(0));
+    assert_eq!(channel, ChannelId::of_stream(0));
     assert_eq!(pair.client.acknowledged, [0]);
     let texts: Vec<String> = (0..50).map(|n| format!("line {n}")).collect();
     for text in &texts {
@@ -101,18 +101,23 @@ fn a_channel_that_is_closed_makes_room_and_the_others_stay() {
     }
     pair.run(Duration::from_secs(1), |_, _| true);
     let opened: Vec<ChannelId> = std::iter::from_fn(|| pair.ours.poll_opened()).collect();
-    assert_eq!(opened, [0, 1, 2, 3].map(channel_of));
+    assert_eq!(opened, [0, 1, 2, 3].map(ChannelId::of_stream));
     assert_eq!(pair.client.acknowledged, [0, 1, 2, 3]);
-    assert!(pair.ours.is_open(channel_of(1)));
+    assert!(pair.ours.is_open(ChannelId::of_stream(1)));
     pair.client.close(1, pair.now);
     pair.run(Duration::from_secs(3), |_, _| true);
-    assert!(!pair.ours.is_open(channel_of(1)) && pair.ours.is_open(channel_of(2)));
-    assert!(!pair.ours.send(channel_of(1), "gone", pair.now));
-    assert!(pair.ours.send(channel_of(2), "still here", pair.now));
+    assert!(
+        !pair.ours.is_open(ChannelId::of_stream(1)) && pair.ours.is_open(ChannelId::of_stream(2))
+    );
+    assert!(!pair.ours.send(ChannelId::of_stream(1), "gone", pair.now));
+    assert!(
+        pair.ours
+            .send(ChannelId::of_stream(2), "still here", pair.now)
+    );
     pair.client.open(7);
     pair.run(Duration::from_secs(1), |_, _| true);
-    assert_eq!(pair.ours.poll_opened(), Some(channel_of(7)));
-    assert!(pair.ours.send(channel_of(7), "welcome", pair.now));
+    assert_eq!(pair.ours.poll_opened(), Some(ChannelId::of_stream(7)));
+    assert!(pair.ours.send(ChannelId::of_stream(7), "welcome", pair.now));
     pair.run(Duration::from_secs(1), |_, _| true);
     assert_eq!(pair.client.texts(2), ["still here"]);
     assert_eq!(pair.client.texts(7), ["welcome"]);
@@ -127,7 +132,7 @@ fn a_peer_that_opens_everything_is_left() {
     pair.run(Duration::from_secs(5), |_, _| true);
     assert!(pair.client.is_lost);
     assert!(pair.ours.associations.is_empty() && pair.ours.deadline().is_none());
-    assert!(!pair.ours.send(channel_of(0), "gone", pair.now));
+    assert!(!pair.ours.send(ChannelId::of_stream(0), "gone", pair.now));
 }
 
 #[test]
@@ -155,18 +160,18 @@ fn the_peer_may_leave_and_come_back() {
     let mut pair = Pair::connected();
     pair.client.open(0);
     pair.run(Duration::from_secs(1), |_, _| true);
-    assert_eq!(pair.ours.poll_opened(), Some(channel_of(0)));
+    assert_eq!(pair.ours.poll_opened(), Some(ChannelId::of_stream(0)));
     pair.client.leave();
     pair.run(Duration::from_secs(1), |_, _| true);
-    assert!(!pair.ours.send(channel_of(0), "gone", pair.now));
+    assert!(!pair.ours.send(ChannelId::of_stream(0), "gone", pair.now));
     assert!(pair.ours.associations.is_empty());
     pair.client = Client::new(true, pair.now);
     pair.run(Duration::from_secs(1), |_, _| true);
     pair.client.open(0);
     pair.run(Duration::from_secs(1), |_, _| true);
     let channel = pair.ours.poll_opened().expect("it is open");
-    assert_ne!(channel, channel_of(0));
-    assert!(!pair.ours.send(channel_of(0), "gone", pair.now));
+    assert_ne!(channel, ChannelId::of_stream(0));
+    assert!(!pair.ours.send(ChannelId::of_stream(0), "gone", pair.now));
     assert!(pair.ours.send(channel, "welcome", pair.now));
     pair.run(Duration::from_secs(1), |_, _| true);
     assert_eq!(pair.client.texts(0), ["welcome"]);
@@ -200,11 +205,14 @@ fn what_is_no_opening_opens_nothing() {
     pair.client.write(4, &long, PayloadProtocolIdentifier::Dcep);
     pair.run(Duration::from_secs(10), |_, _| true);
     assert_eq!(pair.ours.poll_opened(), None);
-    assert!(!pair.ours.send(channel_of(0), "hello", pair.now) || pair.client.texts(0).is_empty());
+    assert!(
+        !pair.ours.send(ChannelId::of_stream(0), "hello", pair.now)
+            || pair.client.texts(0).is_empty()
+    );
     // And the association is none the worse.
     pair.client.open(5);
     pair.run(Duration::from_secs(10), |_, _| true);
-    assert_eq!(pair.ours.poll_opened(), Some(channel_of(5)));
+    assert_eq!(pair.ours.poll_opened(), Some(ChannelId::of_stream(5)));
 }
 
 #[test]
@@ -309,7 +317,7 @@ proptest! {
         }
         pair.client.open(0);
         pair.run(Duration::from_secs(5), |_, _| true);
-        prop_assert_eq!(pair.ours.poll_opened(), Some(channel_of(0)));
+        prop_assert_eq!(pair.ours.poll_opened(), Some(ChannelId::of_stream(0)));
     }
 
     /// The packets of a conversation with bytes changed and their checksums made right again.
@@ -617,11 +625,6 @@ impl Client {
         let texts = self.read.iter().filter(|(of, _)| *of == stream);
         texts.map(|(_, text)| text.as_str()).collect()
     }
-}
-
-/// A channel of the first association.
-const fn channel_of(stream: u16) -> ChannelId {
-    ChannelId::of_stream(stream)
 }
 
 /// The packet with its checksum made right: CRC-32C over all of it (RFC 9260 §6.8, appendix A).
